@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A route of colours on a cluster: what steps read of it, over the Protocol ``Cluster``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from .errors import InvalidRequest, WaitFailed
+from .model import Cluster, Colors, Manifest, Query, Ref, Wanted, metadata, selector_string
+from .plan.colors import ready_addresses
+from .plan.rollout import is_ready
+from .reading import ready_pods
+from .routes.registry import color_provider
+from .watching import Stream
+
+
+@dataclass
+class Route:
+    """A Service or Ingress, the provider that understands it, and the cluster it is on."""
+
+    ref: Ref
+    provider: ModuleType
+    wanted: Wanted
+    cluster: Cluster
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], cluster: Cluster) -> Route:
+        """Return the route that a step's options name."""
+        provider = color_provider(options["provider"])
+        services = options.get("services") or {}
+        wanted = Wanted(options["color_label"], options.get("rule_host"), options.get("rule_path"), services)
+        return cls(Ref(provider.KIND, options["namespace"], options["name"]), provider, wanted, cluster)
+
+    def read(self, manifest: Manifest) -> Colors:
+        """Return the colours of the route; the Services are read only for a provider that needs them."""
+        services = []
+        if self.ref.kind != "Service":
+            services = self.cluster.list(Query("Service", self.ref.namespace)).items
+        return self.provider.read(self.ref, manifest, services, self.wanted)
+
+    def ready(self, colors: Colors, color: str) -> list[Manifest]:
+        """Return the ready pods of a colour."""
+        return ready_pods(self.cluster, self.ref.namespace, selector_string(colors.selector(color)))
+
+    def deployments(self, colors: Colors) -> dict[str, list[Manifest]]:
+        """Return {color: Deployments} of those whose pods the route could select."""
+        found: dict[str, list[Manifest]] = {}
+        for entry in self.cluster.list(Query("Deployment", self.ref.namespace)).items:
+            labels = ((((entry.get("spec") or {}).get("template") or {}).get("metadata")) or {}).get("labels") or {}
+            if colors.label in labels and all(labels.get(key) == value for key, value in colors.base.items()):
+                found.setdefault(labels[colors.label], []).append(entry)
+        return found
+
+    def check_exists(self, colors: Colors, color: str) -> None:
+        """Raise InvalidRequest where no Deployment has the colour."""
+        there = self.deployments(colors)
+        if color not in there:
+            known = ", ".join(sorted(there)) or "none"
+            labels = selector_string(colors.selector(color))
+            raise InvalidRequest(
+                f'no Deployment in namespace {self.ref.namespace} has color "{color}" (pods with {labels}), so {self.ref} stays'
+                f" on {colors.active}; colors there are: {known}"
+            )
+
+
+def settle_endpoints(cluster: Cluster, route: Route, colors: Colors, color: str, timeout: float) -> float:
+    """Wait until the Service's EndpointSlices hold ready pods of the colour and no others; return the seconds it took."""
+    started = time.monotonic()
+    slices = Query("EndpointSlice", route.ref.namespace, selector_string(route.provider.slices_of(route.ref, colors, color)))
+    pods = Query("Pod", route.ref.namespace, selector_string(colors.selector(color)))
+    known: dict[str, dict[str, Manifest]] = {"EndpointSlice": {}, "Pod": {}}
+    synced: set[str] = set()
+    with Stream(cluster, [slices, pods], timeout) as stream:
+        for event in stream.events():
+            if event is None:
+                continue
+            table = known[event.query.kind]
+            if event.type == "SYNCED":
+                synced.add(event.query.kind)
+                table.clear()
+                table.update({metadata(entry)["name"]: entry for entry in event.items})
+            elif event.type == "DELETED":
+                table.pop(metadata(event.object)["name"], None)
+            else:
+                table[metadata(event.object)["name"]] = event.object
+            serving = ready_addresses(list(known["EndpointSlice"].values()))
+            mine = {
+                address["ip"] for pod in known["Pod"].values() if is_ready(pod) for address in (pod.get("status") or {}).get("podIPs") or []
+            }
+            if len(synced) == 2 and serving and serving <= mine:
+                return round(time.monotonic() - started, 3)
+    raise WaitFailed(
+        f"{route.ref} was switched to {color}, but its EndpointSlices did not follow within {timeout:g} s;"
+        " check that the endpoint slice controller runs",
+        reason="EndpointsNotSettled",
+        changed=True,
+    )

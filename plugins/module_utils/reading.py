@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What steps read of a workload, over the Protocol ``Cluster``: its revisions, its pods, its autoscaler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .errors import Forbidden, WaitFailed
+from .model import Cluster, Manifest, Query, Ref, metadata
+from .plan.rollout import (
+    Trouble,
+    current_revision,
+    is_ready,
+    is_terminating,
+    label_query,
+    live_hash,
+    live_pods,
+)
+from .plan.workload import is_autoscaler_of
+from .watching import Stream
+
+LOG_LINES = 10
+
+
+def revision_kind(kind: str) -> str:
+    """Return the kind that holds the revisions of a workload."""
+    return "ReplicaSet" if kind == "Deployment" else "ControllerRevision"
+
+
+def revisions_of(cluster: Cluster, workload: Manifest) -> list[Manifest]:
+    """Return the ReplicaSets or ControllerRevisions in the reach of the workload's selector; ownership is the plan's."""
+    # ControllerRevisions carry the labels of the pod template, so the same selector finds them.
+    query = Query(revision_kind(workload["kind"]), metadata(workload)["namespace"], label_query(workload))
+    return cluster.list(query).items
+
+
+def autoscaler_of(cluster: Cluster, ref: Ref) -> Manifest | None:
+    """Return the HorizontalPodAutoscaler that scales the workload; None where there is none or none may be read."""
+    try:
+        found = cluster.list(Query("HorizontalPodAutoscaler", ref.namespace)).items
+    except Forbidden:
+        return None
+    return next((entry for entry in found if is_autoscaler_of(entry, ref)), None)
+
+
+def numbered_revision(cluster: Cluster, ref: Ref, workload: Manifest, timeout: float) -> int | None:
+    """Return the workload's revision, waiting for its controller to number it; None where that takes too long."""
+    generation = metadata(workload).get("generation") or 0
+
+    def number(manifest: Manifest) -> int | None:
+        if ((manifest.get("status") or {}).get("observedGeneration") or 0) < generation:
+            return None
+        revisions = () if manifest["kind"] == "Deployment" else revisions_of(cluster, manifest)
+        return current_revision(manifest, revisions)
+
+    workload.setdefault("kind", ref.kind)
+    try:
+        return number(workload) or _awaited_number(cluster, ref, workload, timeout, number)
+    except Forbidden:
+        return None
+
+
+def _awaited_number(cluster: Cluster, ref: Ref, workload: Manifest, timeout: float, number: Callable[[Manifest], int | None]) -> int | None:
+    """Return the first number that the workload's changes give within the time."""
+    query = Query(ref.kind, ref.namespace, fields=f"metadata.name={ref.name}")
+    with Stream(cluster, [query], timeout, since=metadata(workload).get("resourceVersion")) as stream:
+        for event in stream.events():
+            for manifest in (event.items or (event.object,)) if event else ():
+                found = number(manifest) if manifest else None
+                if found is not None:
+                    return found
+    return None
+
+
+def pods_of_newest(cluster: Cluster, workload: Manifest) -> list[Manifest]:
+    """Return the pods of the workload's newest revision that are not on their way out; empty while it is unknown."""
+    live = live_hash(workload, revisions_of(cluster, workload))
+    if live is None:
+        return []
+    query = Query("Pod", metadata(workload)["namespace"], label_query(workload))
+    return live_pods(workload, cluster.list(query).items, live)
+
+
+def ready_pods(cluster: Cluster, namespace: str, labels: str) -> list[Manifest]:
+    """Return the pods that a selector finds which are ready and not on their way out."""
+    return [pod for pod in cluster.list(Query("Pod", namespace, labels)).items if is_ready(pod)]
+
+
+def with_log(cluster: Cluster, namespace: str, trouble: Trouble) -> Trouble:
+    """Return the trouble with the last log lines of the container, where it has crashed and left some."""
+    if not trouble.crashed or trouble.log:
+        return trouble
+    pod = Ref("Pod", namespace, trouble.pod)
+    lines = cluster.logs(pod, trouble.container, LOG_LINES, previous=True) or cluster.logs(pod, trouble.container, LOG_LINES)
+    return Trouble(trouble.reason, trouble.message, trouble.pod, trouble.container, True, tuple(lines))
+
+
+def failure(cluster: Cluster, ref: Ref, trouble: Trouble) -> WaitFailed:
+    """Return the error that tells a trouble in one sentence, with pod, container, reason and log as details."""
+    trouble = with_log(cluster, ref.namespace, trouble)
+    where = f" in container {trouble.container} of pod {trouble.pod}" if trouble.container else ""
+    where = where or (f" for pod {trouble.pod}" if trouble.pod else "")
+    said = f'; its last words: "{trouble.log[-1].strip()[:200]}"' if trouble.log else ""
+    return WaitFailed(
+        f"{ref} will not become ready: {trouble.reason}{where}: {trouble.message.strip()}{said}",
+        reason=trouble.reason,
+        pod=trouble.pod,
+        container=trouble.container,
+        log=list(trouble.log),
+    )
+
+
+def steady(pods: Sequence[Manifest]) -> dict[str, int]:
+    """Return {pod: restarts} of the pods that stay."""
+    return {
+        metadata(pod)["name"]: sum(entry.get("restartCount") or 0 for entry in (pod.get("status") or {}).get("containerStatuses") or [])
+        for pod in pods
+        if not is_terminating(pod)
+    }

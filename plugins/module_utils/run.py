@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that knows Ansible: options in, errors mapped, results shaped - for both doors of a step.
+
+A step's module gives ``OPTIONS`` (its part of the argument spec) and ``execute(options, cluster, check, progress)``.
+``run_module`` is the ordinary door; ``run_in_process`` is the one of ``plugins/action/step.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
+
+from .cluster import KUBERNETES_IMPORT_ERROR
+from .errors import Conflict, DeliveryError
+from .login import connect
+from .model import Change, Cluster, Manifest, Ref, Result
+
+Progress = Callable[[str], None]
+Execute = Callable[..., Result]
+
+SECRET_KEYS = (
+    "token",
+    "password",
+    "client-key-data",
+    "client-certificate-data",
+    "client-secret",
+    "access-token",
+    "refresh-token",
+    "id-token",
+)
+MOST_PLANS = 10
+
+
+def _option(variable: str, **spec: Any) -> dict[str, Any]:
+    """Return an auth option that falls back to kubernetes.core's environment variable."""
+    return {**spec, "fallback": (env_fallback, [f"K8S_AUTH_{variable}"])}
+
+
+COMMON_OPTIONS: dict[str, dict[str, Any]] = {
+    "api_key": _option("API_KEY", type="str", no_log=True),
+    "ca_cert": _option("SSL_CA_CERT", type="path", aliases=["ssl_ca_cert"]),
+    "client_cert": _option("CERT_FILE", type="path", aliases=["cert_file"]),
+    "client_key": _option("KEY_FILE", type="path", aliases=["key_file"], no_log=False),
+    "context": _option("CONTEXT", type="str"),
+    "expected_context": {"type": "str"},
+    "host": _option("HOST", type="str"),
+    "impersonate_groups": _option("IMPERSONATE_GROUPS", type="list", elements="str"),
+    "impersonate_user": _option("IMPERSONATE_USER", type="str"),
+    "kubeconfig": _option("KUBECONFIG", type="raw"),
+    "namespace": {"type": "str"},
+    "no_proxy": _option("NO_PROXY", type="str"),
+    "password": _option("PASSWORD", type="str", no_log=True),
+    "persist_config": _option("PERSIST_CONFIG", type="bool"),
+    "proxy": _option("PROXY", type="str"),
+    "proxy_headers": {
+        "type": "dict",
+        "options": {
+            "basic_auth": _option("PROXY_HEADERS_BASIC_AUTH", type="str", no_log=True),
+            "proxy_basic_auth": _option("PROXY_HEADERS_PROXY_BASIC_AUTH", type="str", no_log=True),
+            "user_agent": _option("PROXY_HEADERS_USER_AGENT", type="str"),
+        },
+    },
+    "retry_timeout": {"type": "float", "default": 10},
+    "username": _option("USERNAME", type="str"),
+    "validate_certs": _option("VERIFY_SSL", type="bool", aliases=["verify_ssl"]),
+}
+
+
+def argument_spec(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step's whole argument spec."""
+    return {**COMMON_OPTIONS, **options}
+
+
+def quiet(_line: str) -> None:
+    """Report no progress."""
+
+
+class QuietModule(AnsibleModule):
+    """A module that does not write its arguments to the system's log: a kubeconfig that is given as a dict holds secrets."""
+
+    def _log_invocation(self) -> None:
+        """Log nothing."""
+
+
+def run_module(execute: Execute, options: Mapping[str, Any]) -> None:
+    """Run a step as an ordinary module, and exit."""
+    module = QuietModule(argument_spec=argument_spec(options), supports_check_mode=True)
+    module.no_log_values.update(kubeconfig_secrets(module.params.get("kubeconfig")))
+    outcome = perform(execute, module.params, module.check_mode)
+    if outcome.pop("failed", False):
+        module.fail_json(**outcome)
+    module.exit_json(**outcome)
+
+
+def run_in_process(
+    execute: Execute,
+    options: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    check: bool,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """Validate the arguments with the module's own spec, run the step here, and return what the module would."""
+    spec = argument_spec(options)
+    validation = ArgumentSpecValidator(spec).validate(dict(arguments))
+    if validation.error_messages:
+        unknown = "Unsupported parameters: " if isinstance(validation.errors[0], UnsupportedError) else ""
+        return {"failed": True, "changed": False, "msg": unknown + validation.errors.msg, "reason": "InvalidRequest"}
+    parameters = validation.validated_parameters
+    secrets = set(validation._no_log_values) | kubeconfig_secrets(parameters.get("kubeconfig"))
+    outcome = perform(execute, parameters, check, progress)
+    outcome["invocation"] = {"module_args": _censored(parameters, spec)}
+    return remove_values(outcome, secrets)
+
+
+def perform(
+    execute: Execute,
+    options: Mapping[str, Any],
+    check: bool,
+    progress: Progress = quiet,
+    connector: Callable[[Mapping[str, Any]], Cluster] = connect,
+) -> dict[str, Any]:
+    """Connect, run the step, and return its outcome as Ansible has it; ``failed`` with one sentence on an error."""
+    if KUBERNETES_IMPORT_ERROR and connector is connect:
+        return {"failed": True, "changed": False, "msg": missing_required_lib("kubernetes"), "exception": KUBERNETES_IMPORT_ERROR}
+    started = time.monotonic()
+    cluster = None
+    try:
+        cluster = connector(options)
+        chosen = {**options, "namespace": options.get("namespace") or cluster.default_namespace}
+        result = execute(chosen, cluster, check, progress)
+    except DeliveryError as error:
+        outcome: dict[str, Any] = {"failed": True, "changed": False, "msg": error.message, "reason": error.reason}
+        outcome.update({key: value for key, value in error.details.items() if key != "unsure"})
+    else:
+        outcome = _shape(result)
+    finally:
+        if cluster is not None:
+            cluster.close()
+    outcome["duration"] = round(time.monotonic() - started, 3)
+    return outcome
+
+
+def settle(
+    cluster: Cluster,
+    ref: Ref,
+    plan: Callable[[Manifest], Change],
+    check: bool,
+    observed: Manifest | None = None,
+) -> tuple[Change, Manifest]:
+    """Read, plan and write until no other writer came between; return the change and the object after it.
+
+    ``observed`` saves the first read where the caller has just done it.
+    """
+    sent: Change | None = None
+    for _attempt in range(MOST_PLANS):
+        manifest = observed if observed is not None else cluster.get(ref)
+        observed = None
+        change = plan(manifest)
+        if not change.changed:
+            # The answer to our own write was lost: the second look finds it done, and by us.
+            return (sent or change), manifest
+        try:
+            return change, cluster.patch(ref, change.patch, change.patch_type, dry_run=check)
+        except Conflict as error:
+            sent = change if error.details.get("unsure") else sent
+    raise Conflict(f"{ref} was changed by others {MOST_PLANS} times while this step tried to; see who else writes to it")
+
+
+def kubeconfig_secrets(kubeconfig: Any) -> set[str]:
+    """Return the secret values in a kubeconfig that is given as a dict."""
+    found: set[str] = set()
+    if isinstance(kubeconfig, Mapping):
+        if set(kubeconfig) == {"name", "value"}:
+            # A variable of an exec plugin.
+            found.add(str(kubeconfig["value"]))
+        for key, value in kubeconfig.items():
+            if key in SECRET_KEYS and isinstance(value, str) and value:
+                found.add(value)
+            found |= kubeconfig_secrets(value)
+    elif isinstance(kubeconfig, (list, tuple)):
+        for value in kubeconfig:
+            found |= kubeconfig_secrets(value)
+    return found
+
+
+def _shape(result: Result) -> dict[str, Any]:
+    """Return a result with the keys that every step has."""
+    outcome: dict[str, Any] = {"changed": result.changed, "actions": list(result.actions)}
+    before, after = dict(result.before or {}), dict(result.after or {})
+    outcome.update(before=before, after=after)
+    if result.before is not None and result.after is not None:
+        outcome["diff"] = {"before": before, "after": after}
+    outcome.update(result.extra)
+    return outcome
+
+
+def _censored(parameters: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters as a module's invocation shows them."""
+    hidden = {name for name, option in spec.items() if option.get("no_log")} | {"proxy_headers"}
+    shown = {key: "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" if key in hidden and value else value for key, value in parameters.items()}
+    if isinstance(shown.get("kubeconfig"), Mapping):
+        shown["kubeconfig"] = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    return shown

@@ -1,0 +1,221 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Step switch_color: all traffic of a route goes to one colour."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: switch_color
+short_description: All traffic of a route goes to one color
+version_added: 0.1.0
+author: The progressive.delivery authors (@progressive-delivery)
+description:
+  - Sends the traffic of a route to the pods of one color, by one JSON patch that tests that the route still is what was
+    read. Whatever else is in the route stays as it is.
+  - Provider V(service) changes the color label in the selector of a Service. Provider V(ingress) changes the Service
+    that the backends of an Ingress name, for every backend that points at the old color or the one that is chosen.
+  - A color that has fewer ready pods than it needs is refused, so that the switch loses no request.
+extends_documentation_fragment:
+  - progressive.delivery.cluster
+  - progressive.delivery.cluster.actions
+options:
+  provider:
+    description: What does the routing.
+    type: str
+    default: service
+  name:
+    description: Name of the route - the Service for V(service), the Ingress for V(ingress).
+    type: str
+    required: true
+  color:
+    description: The color that gets the traffic.
+    type: str
+    required: true
+  color_label:
+    description: The label whose value is the color, in the selectors of Services and on the pods.
+    type: str
+    default: version
+  services:
+    description:
+      - For provider V(ingress), the name of the Service of each color, by color.
+      - The default are the Services whose selectors differ from the active one's by O(color_label) alone.
+    type: dict
+  rule_host:
+    description: For provider V(ingress), the host of the rule that is switched. The default is any.
+    type: str
+  rule_path:
+    description: For provider V(ingress), the path that is switched, as the Ingress spells it. The default is any.
+    type: str
+  min_ready:
+    description: Ready pods that the color must have. The default is as many as the active color has, and at least one.
+    type: int
+  force:
+    description: Switch even to a color without enough ready pods.
+    type: bool
+    default: false
+  if_color:
+    description: Switch only if this color is active; with another than this and O(color), fail (C(Superseded)).
+    type: str
+  annotations:
+    description:
+      - Annotations that the route gets in the same patch.
+      - Text is kept as it is, anything else as JSON; a null or empty value takes one away.
+    type: dict
+  wait:
+    description: >-
+      For provider V(service), wait after a switch until the Service's EndpointSlices hold the pods of the new color
+      and no others, which is what every node's proxy acts on.
+    type: bool
+    default: true
+  wait_timeout:
+    description: Seconds to wait for that.
+    type: float
+    default: 30
+seealso:
+  - module: progressive.delivery.route_info
+"""
+
+EXAMPLES = r"""
+- name: Green gets the traffic of the Service web
+  progressive.delivery.switch_color:
+    namespace: shop
+    name: web
+    color: green
+
+- name: The way back, only if green still is what users see
+  progressive.delivery.switch_color:
+    namespace: shop
+    name: web
+    color: blue
+    if_color: green
+
+- name: Two Services and an Ingress, of which one path is switched
+  progressive.delivery.switch_color:
+    provider: ingress
+    namespace: shop
+    name: web
+    rule_host: shop.example.com
+    rule_path: /
+    services:
+      blue: web-blue
+      green: web-green
+    color: green
+
+- name: What would happen?
+  progressive.delivery.switch_color:
+    namespace: shop
+    name: web
+    color: green
+  check_mode: true
+  diff: true
+"""
+
+RETURN = r"""
+before:
+  description: The color before, and the annotations where some were asked for.
+  returned: success
+  type: dict
+  sample: {color: blue}
+after:
+  description: The color after, and the annotations where some were asked for.
+  returned: success
+  type: dict
+  sample: {color: green}
+color:
+  description: The color that gets the traffic.
+  returned: success
+  type: str
+  sample: green
+previous_color:
+  description: The color that got it before the step; the same where nothing was switched.
+  returned: success
+  type: str
+  sample: blue
+ready:
+  description: Ready pods of the color; none where no switch was needed.
+  returned: success
+  type: int
+  sample: 3
+settled:
+  description: Seconds from the API server's answer until the EndpointSlices held the new color alone; none where not waited.
+  returned: success
+  type: float
+  sample: 0.02
+actions:
+  description: What was done, one sentence each.
+  returned: success
+  type: list
+  elements: str
+  sample: ["switched Service shop/web from blue to green"]
+duration:
+  description: Seconds that the step took.
+  returned: always
+  type: float
+  sample: 0.05
+"""
+
+from typing import Any
+
+from ansible_collections.progressive.delivery.plugins.module_utils.coloring import Route, settle_endpoints
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError, InvalidRequest
+from ansible_collections.progressive.delivery.plugins.module_utils.model import Change, Cluster, Manifest, Result
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.colors import check_ready, plan_switch
+from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module, settle
+
+OPTIONS = {
+    "provider": {"type": "str", "default": "service"},
+    "name": {"type": "str", "required": True},
+    "color_label": {"type": "str", "default": "version"},
+    "services": {"type": "dict"},
+    "rule_host": {"type": "str"},
+    "rule_path": {"type": "str"},
+    "color": {"type": "str", "required": True},
+    "min_ready": {"type": "int"},
+    "force": {"type": "bool", "default": False},
+    "if_color": {"type": "str"},
+    "annotations": {"type": "dict"},
+    "wait": {"type": "bool", "default": True},
+    "wait_timeout": {"type": "float", "default": 30},
+}
+
+
+def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Progress = quiet) -> Result:
+    """Switch the route to the colour, if it can take the traffic, and wait until the endpoints follow."""
+    color, notes = options["color"], options.get("annotations") or {}
+    if options.get("min_ready") is not None and options["min_ready"] < 0:
+        raise InvalidRequest(f"min_ready must be 0 or more, got {options['min_ready']}")
+    route = Route.of(options, cluster)
+    seen: dict[str, Any] = {"ready": None}
+
+    def plan(manifest: Manifest) -> Change:
+        colors = route.read(manifest)
+        change = plan_switch(route.ref, manifest, colors, color, route.provider.operations, notes, options.get("if_color"))
+        seen["colors"] = colors
+        if change.changed and colors.active != color:
+            seen["ready"] = len(route.ready(colors, color))
+            if not options["force"]:
+                if not seen["ready"]:
+                    route.check_exists(colors, color)
+                active = len(route.ready(colors, colors.active))
+                check_ready(route.ref, color, colors.active, seen["ready"], active, options.get("min_ready"))
+        return change
+
+    change, _manifest = settle(cluster, route.ref, plan, check)
+    previous, settled = change.before["color"], None
+    if previous != color and not check and options["wait"] and route.ref.kind == "Service" and seen["ready"]:
+        try:
+            settled = settle_endpoints(cluster, route, seen["colors"], color, options["wait_timeout"])
+        except DeliveryError as error:
+            told = {"changed": True, "color": color, "previous_color": previous, **error.details}
+            raise type(error)(f"switched {route.ref} from {previous} to {color}, but: {error.message}", error.reason, **told) from None
+    return Result.of(change, color=color, previous_color=previous, ready=seen["ready"], settled=settled)
+
+
+def main() -> None:
+    """Run the step as a module."""
+    run_module(execute, OPTIONS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a step inside the controller's process where that is where it would run anyway, else as an ordinary module.
+
+The class is imported once, before Ansible forks a worker for each task, so a worker finds the steps and the
+``kubernetes`` package loaded: that is what makes a step take a few hundredths of a second. Every step has a file of its
+own in plugins/action/: were they routed here by a redirect, Ansible would take them all for one action, and the
+``module_defaults`` of one would be given to every other.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import merge_hash
+from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
+from ansible_collections.progressive.delivery.plugins.modules import (
+    clone_workload,
+    observe_workload,
+    release_lock,
+    rollout_info,
+    route_info,
+    scale,
+    set_image,
+    smoke_test,
+    switch_color,
+    wait_rollout,
+)
+
+STEPS = {
+    module.__name__.rsplit(".", 1)[-1]: module
+    for module in (
+        clone_workload,
+        observe_workload,
+        release_lock,
+        rollout_info,
+        route_info,
+        scale,
+        set_image,
+        smoke_test,
+        switch_color,
+        wait_rollout,
+    )
+}
+
+display = Display()
+# The first one of a process costs four times the others: it is made here, in the parent of all workers.
+ssl.create_default_context()
+
+
+class ActionModule(ActionBase):
+    """The action plugin of every step; the task's name says which one."""
+
+    TRANSFERS_FILES = False
+    _supports_async = True
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the step's result, by whichever door."""
+        task_vars = task_vars or {}
+        result = super().run(tmp, task_vars)
+        name = self._task.action.rsplit(".", 1)[-1]
+        if self._is_here(task_vars):
+            step = STEPS[name]
+            outcome = run_in_process(step.execute, step.OPTIONS, self._task.args, self._task.check_mode, self._progress)
+        else:
+            outcome = self._execute_module(
+                module_name=f"progressive.delivery.{name}",
+                module_args=self._task.args,
+                task_vars=task_vars,
+                wrap_async=self._task.async_val,
+            )
+        return merge_hash(result, outcome)
+
+    def _is_here(self, task_vars: dict[str, Any]) -> bool:
+        """Return whether the step would run in this process's own interpreter, as this user, with its environment."""
+        if self._task.async_val or self._task.become or self._play_context.become or self._has_environment():
+            return False
+        if task_vars.get("delivery_door", "auto") == "module":
+            return False
+        if self._connection.transport not in ("local", "ansible.builtin.local"):
+            return False
+        host = self._task.delegate_to
+        variables = task_vars.get("ansible_delegated_vars", {}).get(host, task_vars) if host else task_vars
+        interpreter = str(variables.get("ansible_python_interpreter") or "auto")
+        if interpreter.startswith("auto"):
+            return True
+        interpreter = str(self._templar.template(interpreter)) if "{{" in interpreter else interpreter
+        return os.path.realpath(interpreter) == os.path.realpath(sys.executable) and _same_environment(interpreter)
+
+    def _has_environment(self) -> bool:
+        """Return whether the task, its block or its play sets environment variables."""
+        environment = self._task.environment or []
+        return any(bool(entry) for entry in (environment if isinstance(environment, list) else [environment]))
+
+    def _progress(self, line: str) -> None:
+        """Print a line of progress as it happens, unless the task's results are hidden."""
+        if not self._task.no_log:
+            display.display(f"  {self._task.args.get('name', '')}: {line}" if self._task.args.get("name") else f"  {line}")
+
+
+def _same_environment(interpreter: str) -> bool:
+    """Return whether an interpreter is of this virtual environment: two of them may link to one binary."""
+    return os.path.dirname(os.path.abspath(interpreter)) == os.path.dirname(os.path.abspath(sys.executable))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from . import build, images, lifecycle
+from .config import REGISTRY, ClusterError, check_name, find, known
+from .processes import NAMES, pid_of
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="cluster", description="A real one-node Kubernetes for tests, in a network namespace of its own.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, words: str) -> argparse.ArgumentParser:
+        entry = commands.add_parser(name, help=words, description=words)
+        entry.set_defaults(run=globals()[f"_{name}"])
+        return entry
+
+    entry = command("up", "Build what is missing, start the cluster, and print its KUBECONFIG.")
+    entry.add_argument("name", nargs="?", default="local", metavar="NAME", help="the cluster's name (default: local)")
+    entry.add_argument("--with", dest="parts", default="", metavar="PART,...", help="further parts to build")
+    entry = command("down", "Take the cluster down with all that it left on this machine.")
+    entry.add_argument("name", nargs="?", default="local", metavar="NAME", help="the cluster's name (default: local)")
+    entry = command("exec", "Run a command in the cluster's network, where its Services and pods answer.")
+    entry.add_argument("words", nargs=argparse.REMAINDER, metavar="[NAME] -- COMMAND", help="what is run")
+    command("status", "Show the clusters and their components.")
+    entry = command("images", "List the images of the application under test, or give them to another cluster.")
+    entry.add_argument("--push", nargs="?", const=REGISTRY, metavar="HOST:PORT", help=f"push them to a registry (default: {REGISTRY})")
+    entry.add_argument("--save", metavar="FILE", help="write them as an OCI archive, for kind load image-archive or ctr images import")
+    entry = command("build", "Build parts without starting anything.")
+    entry.add_argument("parts", nargs="*", metavar="PART", help=f"which (default: all): {', '.join(build.PARTS)}")
+    return top
+
+
+def _up(options: argparse.Namespace) -> int:
+    """Bring a cluster up."""
+    check_name(options.name)
+    for part in filter(None, options.parts.split(",")):
+        build.build(part)
+    cluster = lifecycle.up(options.name)
+    print(f"KUBECONFIG={cluster.kubeconfig}")
+    return 0
+
+
+def _down(options: argparse.Namespace) -> int:
+    """Take a cluster down."""
+    there = lifecycle.down(check_name(options.name))
+    print(f"cluster {options.name} is down" if there else f"there is no cluster {options.name}")
+    return 0
+
+
+def _exec(options: argparse.Namespace) -> int:
+    """Replace this process by a command in the cluster's network."""
+    words = list(options.words)
+    name = words.pop(0) if words and words[0] != "--" else "local"
+    if words and words[0] == "--":
+        words.pop(0)
+    cluster = find(check_name(name))
+    if cluster is None:
+        raise ClusterError(f"there is no cluster {name}; bring it up with: cluster up {name}")
+    if not words:
+        raise ClusterError("exec needs a command after --, as in: cluster exec -- curl http://10.96.0.1")
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    try:
+        os.execvpe("nsenter", ["nsenter", f"--net=/run/netns/{cluster.netns}", *words], environment)
+    except OSError as error:
+        raise ClusterError(f"nsenter cannot be run: {error}") from None
+
+
+def _status(_options: argparse.Namespace) -> int:
+    """Show what runs."""
+    clusters = known()
+    if not clusters:
+        print("there is no cluster; bring one up with: cluster up")
+    for cluster in clusters:
+        pids = {name: pid_of(cluster, name) for name in NAMES}
+        running = sum(1 for pid in pids.values() if pid)
+        state = "up" if lifecycle.is_healthy(cluster) else "down" if not running else "degraded; mend it with: cluster up"
+        print(f"{cluster.name}: {state}\n  API server  https://{cluster.address}:6443\n  KUBECONFIG  {cluster.kubeconfig}")
+        for name, pid in pids.items():
+            print(f"  {name:<24} {'pid ' + str(pid) if pid else 'not running'}")
+    return 0
+
+
+def _images(options: argparse.Namespace) -> int:
+    """List the images, push them, or save them."""
+    if not options.push and not options.save:
+        for image in images.IMAGES:
+            print(f"{REGISTRY}/{image.name}")
+        return 0
+    lifecycle.ensure_packages({"busybox-static"})
+    for part in {image.part for image in images.IMAGES if image.repository == "podinfo"}:
+        build.build(part)
+    for name in images.push_all(options.push, "podinfo") if options.push else []:
+        print(f"pushed {name}")
+    for name in images.save(Path(options.save), "podinfo") if options.save else []:
+        print(f"saved {name}")
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    """Build parts."""
+    for part in options.parts or build.PARTS:
+        print(build.build(part))
+    return 0
+
+
+def main() -> int:
+    """Run the command that the arguments name."""
+    options = parser().parse_args()
+    try:
+        return int(options.run(options))
+    except ClusterError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,3 @@
+module progressive.delivery/tests/cluster/faulty
+
+go 1.24

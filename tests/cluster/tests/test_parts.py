@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of the cluster program that need no cluster, no root and no build."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from localcluster import build, cli, config, host, images, pki, processes
+from localcluster.config import Cluster, ClusterError
+
+LONGEST_INTERFACE = 15
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder that stands for the state of all clusters."""
+    folder = tmp_path / "clusters"
+    monkeypatch.setattr(config, "STATE", folder)
+    return folder
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the folder of modules, which the program takes for the real one."""
+    shutil.copytree(build.HERE / "modules", tmp_path / "modules")
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    return tmp_path / "modules"
+
+
+@pytest.mark.parametrize("name", ["a", "local", "t1", "blue-green-2", "a" * 20])
+def test_a_short_lower_case_word_names_a_cluster(name: str) -> None:
+    assert config.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "1st", "-a", "Bad", "bad_name", "a b", "../etc", "a/b", "a\n", "a" * 21])
+def test_what_could_not_be_part_of_a_path_or_an_interface_names_none(name: str) -> None:
+    with pytest.raises(ClusterError, match="is no name for a cluster"):
+        config.check_name(name)
+
+
+def test_each_new_cluster_gets_the_lowest_free_number(state: Path) -> None:
+    assert [config.allocate(name).number for name in ("a", "b", "c")] == [0, 1, 2]
+    shutil.rmtree(state / "b")
+    assert config.allocate("d").number == 1
+
+
+def test_a_known_cluster_keeps_its_number(state: Path) -> None:
+    config.allocate("a")
+    assert config.allocate("b") == config.allocate("b") == config.find("b")
+
+
+def test_what_an_interrupted_start_left_is_taken_up_again(state: Path) -> None:
+    (state / "a").mkdir(parents=True)
+    (state / "b").mkdir()
+    (state / "b" / "number").touch()
+    assert config.find("a") is None
+    assert config.find("b") is None
+    assert {config.allocate("a").number, config.allocate("b").number} == {0, 1}
+
+
+def test_more_clusters_than_there_are_numbers_are_refused(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "MOST_CLUSTERS", 2)
+    config.allocate("a")
+    config.allocate("b")
+    with pytest.raises(ClusterError, match="there are 2 clusters already"):
+        config.allocate("c")
+
+
+def test_the_folder_of_a_cluster_is_for_root_alone(state: Path) -> None:
+    assert config.allocate("a").dir.stat().st_mode & 0o077 == 0
+
+
+def test_two_clusters_share_nothing_that_is_on_the_host() -> None:
+    one, two = Cluster("one", 1), Cluster("two", 2)
+    for name in ("dir", "netns", "link", "address", "host_address", "cgroup", "kubeconfig", "socket"):
+        assert getattr(one, name) != getattr(two, name), name
+
+
+def test_the_name_of_every_link_fits_an_interface() -> None:
+    assert len(Cluster("x", config.MOST_CLUSTERS - 1).link) <= LONGEST_INTERFACE
+
+
+def test_without_a_cluster_none_is_known(state: Path) -> None:
+    assert config.known() == []
+    assert config.find("a") is None
+
+
+def test_the_cache_is_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROGRESSIVE_DELIVERY_CACHE", str(tmp_path))
+    assert build.folder("faulty").is_relative_to(tmp_path)
+
+
+def test_without_the_variable_the_cache_is_in_the_user_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PROGRESSIVE_DELIVERY_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert config.cache() == tmp_path / "progressive-delivery"
+
+
+def test_an_unknown_part_is_refused_with_the_list_of_parts() -> None:
+    with pytest.raises(ClusterError, match='there is no part "nginx"; parts are: kubernetes, etcd'):
+        build.build("nginx")
+
+
+@pytest.mark.parametrize("part", build.PARTS.values(), ids=list(build.PARTS))
+def test_every_part_has_a_module_with_pinned_sums(part: build.Part) -> None:
+    folder = build.HERE / "modules" / part.module
+    assert (folder / "go.mod").exists()
+    assert (folder / "go.sum").exists() or "require" not in (folder / "go.mod").read_text()
+
+
+def test_a_build_depends_on_the_sums_of_its_module_and_on_no_other(modules: Path) -> None:
+    before = {name: build.digest(part) for name, part in build.PARTS.items()}
+    with (modules / "podinfo" / "go.sum").open("a") as handle:
+        handle.write("example.com/module v1.0.0 h1:other\n")
+    changed = {name for name, part in build.PARTS.items() if build.digest(part) != before[name]}
+    assert changed == {"podinfo-1.0.0", "podinfo-2.0.0", "podinfo-3.0.0"}
+
+
+def test_a_build_depends_on_go_sources_and_not_on_notes(modules: Path) -> None:
+    before = build.digest(build.PARTS["faulty"])
+    (modules / "faulty" / "NOTES.md").write_text("nothing that is compiled\n")
+    assert build.digest(build.PARTS["faulty"]) == before
+    with (modules / "faulty" / "main.go").open("a") as handle:
+        handle.write("// another line\n")
+    assert build.digest(build.PARTS["faulty"]) != before
+
+
+def test_a_build_depends_on_how_it_is_linked() -> None:
+    assert len({build.digest(build.PARTS[f"podinfo-{version}"]) for version in ("1.0.0", "2.0.0", "3.0.0")}) == 3
+
+
+def test_a_layer_has_the_same_bytes_each_time() -> None:
+    files = {"bin/one": b"one" * 1000, "bin/two": b"two", "bin/again": b"two"}
+    assert images.layer(files) == images.layer(dict(files))
+
+
+def test_a_layer_holds_equal_files_once_and_a_place_to_write() -> None:
+    blob = gzip.decompress(images.layer({"bin/sh": b"box", "bin/wget": b"box", "bin/app": b"app"}))
+    with tarfile.open(fileobj=io.BytesIO(blob)) as tar:
+        members = {member.name: member for member in tar.getmembers()}
+    assert members["bin/wget"].islnk() and members["bin/wget"].linkname == "bin/sh"
+    assert members["bin/app"].isreg() and members["bin/app"].mode == 0o755
+    assert members["tmp"].isdir() and members["tmp"].mode == 0o1777
+
+
+def test_a_manifest_names_its_layer_and_its_configuration() -> None:
+    blob = images.layer({"bin/app": b"app"})
+    configuration, text = images.documents(images.IMAGES[0], blob)
+    manifest = json.loads(text)
+    assert manifest["layers"][0]["digest"] == f"sha256:{hashlib.sha256(blob).hexdigest()}"
+    assert manifest["config"] == {
+        "mediaType": images.CONFIG,
+        "digest": f"sha256:{hashlib.sha256(configuration).hexdigest()}",
+        "size": len(configuration),
+    }
+
+
+def test_every_image_has_a_name_of_its_own_and_a_part_that_is_built() -> None:
+    names = [image.name for image in images.IMAGES]
+    assert len(names) == len(set(names))
+    assert {image.part for image in images.IMAGES if image.part} <= set(build.PARTS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["exec", "--", "sh", "-c", "exit 3"],
+        ["exec", "t1", "--", "curl", "--", "http://10.96.0.1"],
+        ["exec", "t1", "curl", "-k", "https://10.96.0.1"],
+    ],
+)
+def test_exec_hands_on_the_words_of_a_command_as_they_are(words: list[str]) -> None:
+    assert cli.parser().parse_args(words).words == words[1:]
+
+
+def test_the_certificates_of_the_api_server_hold_where_it_is_reached() -> None:
+    names = pki.users(Cluster("one", 7))["apiserver"][1].split(",")
+    assert {"IP:10.77.7.2", "IP:127.0.0.1", "IP:10.96.0.1", "DNS:kubernetes.default.svc"} <= set(names)
+
+
+def test_a_process_is_known_by_pid_start_time_and_boot(state: Path) -> None:
+    cluster = config.allocate("a")
+    pidfile = cluster.dir / "pids" / "etcd"
+    pidfile.parent.mkdir()
+    pid, ticks, boot = os.getpid(), processes.started_at(os.getpid()), processes.boot_id()
+    for text, found in (
+        (f"{pid} {ticks} {boot}", pid),
+        (f"{pid} 1 {boot}", None),
+        (f"{pid} {ticks} another-boot", None),
+        (f"{pid}", None),
+        ("", None),
+    ):
+        pidfile.write_text(text)
+        assert processes.pid_of(cluster, "etcd") == found, text
+
+
+def test_a_process_that_ended_has_no_start_time() -> None:
+    process = subprocess.Popen(["true"])
+    processes.wait_until(lambda: processes.started_at(process.pid) is None, 5)
+    assert processes.started_at(process.pid) is None, "a zombie counts as ended"
+    process.wait()
+    assert processes.started_at(process.pid) is None
+
+
+def test_another_s_process_is_never_stopped(state: Path) -> None:
+    cluster = config.allocate("a")
+    foreign = subprocess.Popen(["sleep", "60"])
+    try:
+        (cluster.dir / "pids").mkdir()
+        (cluster.dir / "pids" / "etcd").write_text(f"{foreign.pid} 1 {processes.boot_id()}")
+        processes.stop(cluster, "etcd")
+        assert foreign.poll() is None
+        assert not (cluster.dir / "pids" / "etcd").exists()
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+def test_a_command_that_fails_is_reported_with_its_own_last_words() -> None:
+    with pytest.raises(ClusterError, match="^sh -c echo first.* failed: the reason$"):
+        processes.run(["sh", "-c", "echo first; echo the reason >&2; exit 1"])
+
+
+@pytest.fixture
+def machine(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that stands for the machine: two kernel settings, and a folder that kubelet and containerd share."""
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "panic").write_text("1\n")
+    (tmp_path / "kernel" / "panic_on_oops").write_text("0\n")
+    (tmp_path / "old").mkdir()
+    monkeypatch.setattr(host, "TUNABLES", tmp_path)
+    monkeypatch.setattr(host, "SOCKET", str(tmp_path / "new" / "kubelet.sock"))
+    monkeypatch.setattr(host, "FOLDERS", (str(tmp_path / "new"), str(tmp_path / "used"), str(tmp_path / "old")))
+    return tmp_path
+
+
+def _kubelet_runs(machine: Path) -> None:
+    """Do what a kubelet does to the machine."""
+    (machine / "kernel" / "panic").write_text("10\n")
+    (machine / "kernel" / "panic_on_oops").write_text("1\n")
+    for name in ("new", "used"):
+        (machine / name).mkdir(exist_ok=True)
+    (machine / "new" / "kubelet.sock").touch()
+
+
+def test_the_machine_is_put_back_after_the_last_cluster(machine: Path, state: Path) -> None:
+    for name in ("a", "b"):
+        config.allocate(name)
+        host.remember()
+        _kubelet_runs(machine)
+    shutil.rmtree(state / "a")
+    host.put_back()
+    assert (machine / "kernel" / "panic").read_text() == "10\n", "one cluster is still there"
+    shutil.rmtree(state / "b")
+    host.put_back()
+    assert (machine / "kernel" / "panic").read_text().strip() == "1"
+    assert (machine / "kernel" / "panic_on_oops").read_text().strip() == "0"
+    assert not (machine / "new").exists()
+    assert (machine / "old").exists()
+
+
+def test_what_another_set_or_put_there_meanwhile_stays(machine: Path, state: Path) -> None:
+    config.allocate("a")
+    host.remember()
+    _kubelet_runs(machine)
+    (machine / "kernel" / "panic").write_text("60\n")
+    (machine / "used" / "file").touch()
+    shutil.rmtree(state / "a")
+    host.put_back()
+    assert (machine / "kernel" / "panic").read_text() == "60\n"
+    assert (machine / "used" / "file").exists()
+    assert not (machine / "new").exists()
+
+
+def test_after_a_reboot_the_settings_of_this_boot_are_remembered(machine: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.allocate("a")
+    host.remember()
+    _kubelet_runs(machine)
+    monkeypatch.setattr(host, "boot_id", lambda: "another")
+    (machine / "kernel" / "panic").write_text("2\n")
+    host.remember()
+    _kubelet_runs(machine)
+    shutil.rmtree(state / "a")
+    host.put_back()
+    assert (machine / "kernel" / "panic").read_text() == "2"
+    assert not (machine / "new").exists()

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every implementation of the Protocol ``Cluster`` does alike."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, NotFound
+from ansible_collections.progressive.delivery.plugins.module_utils.model import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Query, Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.watching import Stream
+
+pytestmark = pytest.mark.cluster
+LABELS = {"app": "web"}
+
+
+def deployment(namespace: str) -> dict[str, Any]:
+    """Return a Deployment without pods."""
+    containers = [{"name": "app", "image": "a:1", "env": [{"name": "A", "value": "1"}]}, {"name": "side", "image": "b:1"}]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": namespace, "labels": LABELS, "annotations": {"team": "shop"}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": LABELS},
+            "template": {"metadata": {"labels": LABELS}, "spec": {"containers": containers}},
+        },
+    }
+
+
+@pytest.fixture
+def made(cluster: tuple[Any, str]) -> tuple[Any, Ref]:
+    """Return a cluster with a Deployment."""
+    found, namespace = cluster
+    ref = Ref("Deployment", namespace, "web")
+    found.create(ref, deployment(namespace))
+    return found, ref
+
+
+def test_get_and_not_found(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    assert cluster.get(ref)["metadata"]["name"] == "web"
+    with pytest.raises(NotFound, match="Deployment .*/nope does not exist"):
+        cluster.get(Ref("Deployment", ref.namespace, "nope"))
+
+
+def test_create_refuses_what_exists_and_a_dry_run_makes_nothing(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    with pytest.raises(Conflict):
+        cluster.create(ref, deployment(ref.namespace))
+    other = Ref("Deployment", ref.namespace, "other")
+    manifest = deployment(ref.namespace)
+    manifest["metadata"]["name"] = "other"
+    cluster.create(other, manifest, dry_run=True)
+    with pytest.raises(NotFound):
+        cluster.get(other)
+
+
+def test_list_selects_by_label_and_field(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    for labels, fields, count in (("app=web", "", 1), ("app=x", "", 0), ("", "metadata.name=web", 1), ("", "metadata.name=x", 0)):
+        assert len(cluster.list(Query("Deployment", ref.namespace, labels, fields)).items) == count
+
+
+def test_a_merge_patch_with_a_stale_version_conflicts(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    before = cluster.get(ref)
+    stale = before["metadata"]["resourceVersion"]
+    cluster.patch(ref, {"metadata": {"annotations": {"a": "1"}}}, MERGE_PATCH)
+    with pytest.raises(Conflict):
+        cluster.patch(ref, {"metadata": {"resourceVersion": stale, "annotations": {"a": "2"}}}, MERGE_PATCH)
+    assert cluster.get(ref)["metadata"]["annotations"]["a"] == "1"
+    assert cluster.get(ref)["metadata"]["annotations"]["team"] == "shop"
+
+
+def test_a_dry_run_answers_and_writes_nothing(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    answer = cluster.patch(ref, {"metadata": {"annotations": {"a": "1"}}}, MERGE_PATCH, dry_run=True)
+    assert answer["metadata"]["annotations"]["a"] == "1"
+    assert "a" not in cluster.get(ref)["metadata"]["annotations"]
+
+
+def test_a_strategic_patch_merges_containers_by_name(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    cluster.patch(ref, {"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "a:2"}]}}}}, STRATEGIC_PATCH)
+    containers = {entry["name"]: entry for entry in cluster.get(ref)["spec"]["template"]["spec"]["containers"]}
+    assert containers["app"]["image"] == "a:2" and containers["side"]["image"] == "b:1"
+    assert containers["app"]["env"][0]["value"] == "1"
+
+
+def test_a_json_patch_whose_test_fails_conflicts(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    where = "/metadata/annotations/team"
+    with pytest.raises(Conflict):
+        cluster.patch(ref, [{"op": "test", "path": where, "value": "x"}, {"op": "replace", "path": where, "value": "y"}], JSON_PATCH)
+    cluster.patch(ref, [{"op": "test", "path": where, "value": "shop"}, {"op": "replace", "path": where, "value": "y"}], JSON_PATCH)
+    assert cluster.get(ref)["metadata"]["annotations"]["team"] == "y"
+    version = [{"op": "test", "path": "/metadata/resourceVersion", "value": "1"}, {"op": "replace", "path": where, "value": "z"}]
+    with pytest.raises(Conflict):
+        cluster.patch(ref, version, JSON_PATCH)
+
+
+def test_delete_with_a_stale_version_conflicts(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    with pytest.raises(Conflict):
+        cluster.delete(ref, resource_version="1")
+    cluster.delete(ref, dry_run=True)
+    cluster.get(ref)
+    cluster.delete(ref)
+    with pytest.raises(NotFound):
+        cluster.delete(Ref("Deployment", ref.namespace, "nope"))
+
+
+def test_a_stream_gives_the_list_and_then_each_change(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    query = Query("Deployment", ref.namespace, fields="metadata.name=web")
+
+    def annotate() -> None:
+        cluster.patch(ref, {"metadata": {"annotations": {"seen": "1"}}}, MERGE_PATCH)
+
+    kinds: list[str] = []
+    with Stream(cluster, [query], timeout=15) as stream:
+        for event in stream.events():
+            if event is None:
+                continue
+            kinds.append(event.type)
+            if event.type == "SYNCED":
+                assert [item["metadata"]["name"] for item in event.items] == ["web"]
+                threading.Thread(target=annotate).start()
+            elif event.object["metadata"]["annotations"].get("seen"):
+                break
+    assert kinds[0] == "SYNCED" and kinds[-1] == "MODIFIED"

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every step through both doors: in the controller's process, and as an ordinary module. They must agree."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Ref
+from support.live import Shop
+
+pytestmark = pytest.mark.cluster
+
+# {step: (options, whether the first run changes something)}, in an order in which they build on each other.
+STEPS: list[tuple[str, dict[str, Any], bool]] = [
+    ("release_lock", {"name": "web", "holder": "contract"}, True),
+    ("clone_workload", {"name": "web-green", "source": "web-blue", "labels": {"version": "green"}}, True),
+    ("set_image", {"name": "web-green", "images": {"app": "localhost:32000/podinfo:2.0.0"}}, True),
+    ("scale", {"name": "web-green", "replicas": 2}, True),
+    ("wait_rollout", {"name": "web-green", "timeout": 60}, False),
+    ("smoke_test", {"name": "web-green", "path": "/version", "json": {"version": "2.0.0"}}, False),
+    ("switch_color", {"name": "web", "color": "green"}, True),
+    ("observe_workload", {"name": "web-green", "seconds": 0}, False),
+    ("route_info", {"name": "web"}, False),
+    ("rollout_info", {"name": "web-green"}, False),
+]
+REFUSED = [
+    ("set_image", {"name": "nope", "images": {"app": "a:1"}}),
+    ("scale", {"name": "web-blue", "replicas": -1}),
+    ("scale", {"name": "web-blue", "replicas": "many"}),
+    ("scale", {"name": "web-blue", "replicas": 1, "expected_context": "production"}),
+    ("switch_color", {"name": "web", "color": "purple"}),
+    ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
+    ("wait_rollout", {"name": "web-blue", "nonsense": 1}),
+]
+VARYING = ("duration", "invocation", "pods", "attempts", "by", "body", "revisions", "settled", "deprecations", "warnings", "ansible_facts")
+
+
+def play(shop: Shop, folder: Path, tasks: list[dict[str, Any]], door: str, *arguments: str) -> list[dict[str, Any]]:
+    """Run tasks through a door and return their results."""
+    book = folder / f"{door}.yml"
+    out = folder / f"{door}.json"
+    last = {"ansible.builtin.copy": {"content": "{{ results | to_json }}", "dest": str(out), "mode": "0600"}, "check_mode": False}
+    collected: list[dict[str, Any]] = []
+    for number, task in enumerate(tasks):
+        collected.append({**task, "register": f"r{number}", "ignore_errors": True})
+    names = ", ".join(f"r{number}" for number in range(len(tasks)))
+    document = [
+        {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "module_defaults": {"group/progressive.delivery.delivery": {"kubeconfig": shop.kubeconfig, "namespace": shop.namespace}},
+            "vars": {"delivery_door": door, "results": f"{{{{ [{names}] }}}}"},
+            "tasks": [*collected, last],
+        }
+    ]
+    book.write_text(yaml.safe_dump(document, sort_keys=False))
+    done = shop.playbook(str(book), {}, *arguments)
+    assert out.exists(), done.stdout + done.stderr
+    return json.loads(out.read_text())
+
+
+def plain(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without what differs from run to run."""
+    return {key: value for key, value in result.items() if key not in VARYING and not key.startswith(("_", "exception"))}
+
+
+@pytest.mark.parametrize("door", ["auto", "module"])
+def test_steps_change_once(shop: Shop, tmp_path: Path, door: str) -> None:
+    tasks = [task for step, options, _changes in STEPS for task in [{f"progressive.delivery.{step}": options}] * 2]
+    results = play(shop, tmp_path, tasks, door)
+    for number, (step, _options, changes) in enumerate(STEPS):
+        first, second = results[2 * number], results[2 * number + 1]
+        assert not first.get("failed") and first["changed"] is changes, (step, first)
+        assert not second.get("failed") and second["changed"] is False, (step, second)
+        assert "duration" in first and "actions" in first
+
+
+def test_both_doors_foresee_the_same_and_write_nothing(shop: Shop, tmp_path: Path) -> None:
+    tasks = [
+        {
+            f"progressive.delivery.{step}": {
+                **options,
+                **({"name": "web-blue"} if options["name"] == "web-green" and step != "clone_workload" else {}),
+            }
+        }
+        for step, options, _changes in STEPS
+        if step not in ("switch_color", "smoke_test")
+    ]
+    before = shop.get("Service", "web"), shop.get("Deployment", "web-blue")
+    found = {door: [plain(result) for result in play(shop, tmp_path, tasks, door, "--check")] for door in ("auto", "module")}
+    assert found["auto"] == found["module"]
+    assert (shop.get("Service", "web"), shop.get("Deployment", "web-blue")) == before
+
+
+def test_both_doors_refuse_alike(shop: Shop, tmp_path: Path) -> None:
+    tasks = [{f"progressive.delivery.{step}": options} for step, options in REFUSED]
+    found = {door: play(shop, tmp_path, tasks, door) for door in ("auto", "module")}
+    for (step, options), here, there in zip(REFUSED, found["auto"], found["module"]):
+        assert here["failed"] and there["failed"], (step, options)
+        words = [str(result["msg"]).split(" module: ")[-1].split("Unsupported parameters: ")[-1] for result in (here, there)]
+        if "nonsense" not in options:
+            assert words[0].split(" (answered by")[0] == words[1].split(" (answered by")[0]
+        assert "\n" not in words[0]
+
+
+def test_a_token_never_shows(shop: Shop, tmp_path: Path) -> None:
+    book = tmp_path / "secret.yml"
+    options = {"name": "web-blue", "replicas": 1, "host": "https://127.0.0.1:1", "api_key": "s3cr3t-token", "retry_timeout": 0}
+    document = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"progressive.delivery.scale": options}]}]
+    for door in ("auto", "module"):
+        book.write_text(yaml.safe_dump(document))
+        done = shop.playbook(str(book), {"delivery_door": door}, "-vvv", "--diff")
+        assert done.returncode != 0 and "does not answer" in done.stdout
+        assert "s3cr3t-token" not in done.stdout.replace(str(book.read_text()), "")
+
+
+def test_defaults_of_one_step_are_not_given_to_another(shop: Shop, tmp_path: Path) -> None:
+    book = tmp_path / "defaults.yml"
+    defaults = {
+        "group/progressive.delivery.delivery": {"kubeconfig": shop.kubeconfig, "namespace": shop.namespace},
+        "progressive.delivery.scale": {"replicas": 2},
+    }
+    tasks = [{"progressive.delivery.scale": {"name": "web-blue"}}, {"progressive.delivery.route_info": {"name": "web"}}]
+    document = [{"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": tasks}]
+    book.write_text(yaml.safe_dump(document))
+    done = shop.playbook(str(book), {})
+    assert done.returncode == 0, done.stdout
+
+
+def run(shop: Shop, folder: Path, task: dict[str, Any], door: str, *arguments: str) -> Any:
+    """Run one task through a door and return the finished ansible-playbook."""
+    book = folder / "one.yml"
+    defaults = {"group/progressive.delivery.delivery": {"kubeconfig": shop.kubeconfig, "namespace": shop.namespace}}
+    play = {"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "vars": {"delivery_door": door}, "tasks": [task]}
+    book.write_text(yaml.safe_dump([play]))
+    return shop.playbook(str(book), {}, *arguments)
+
+
+@pytest.mark.parametrize("door", ["auto", "module"])
+def test_a_task_that_hides_its_results_shows_nothing(shop: Shop, tmp_path: Path, door: str) -> None:
+    task = {"progressive.delivery.set_image": {"name": "web-blue", "images": {"app": "localhost:32000/podinfo:2.0.0"}}, "no_log": True}
+    done = run(shop, tmp_path, task, door, "-vvv", "--diff")
+    assert done.returncode == 0 and "podinfo:2.0.0" not in done.stdout, done.stdout
+    task = {"progressive.delivery.wait_rollout": {"name": "web-blue"}, "no_log": True}
+    done = run(shop, tmp_path, task, door)
+    assert done.returncode == 0 and "updated" not in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("door", ["auto", "module"])
+def test_the_timeout_of_a_task_ends_a_wait(shop: Shop, tmp_path: Path, door: str) -> None:
+    shop.cluster.patch(Ref("Deployment", shop.namespace, "web-blue"), {"spec": {"minReadySeconds": 50}}, MERGE_PATCH)
+    image = {"progressive.delivery.set_image": {"name": "web-blue", "images": {"app": "localhost:32000/podinfo:2.0.0"}}}
+    assert run(shop, tmp_path, image, door).returncode == 0
+    started = time.monotonic()
+    done = run(shop, tmp_path, {"progressive.delivery.wait_rollout": {"name": "web-blue"}, "timeout": 3}, door)
+    assert done.returncode != 0 and "Timed out after 3 second" in done.stdout, done.stdout
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("door", ["auto", "module"])
+def test_a_diff_is_in_the_words_of_the_domain(shop: Shop, tmp_path: Path, door: str) -> None:
+    task = {"progressive.delivery.scale": {"name": "web-blue", "replicas": 3}}
+    done = run(shop, tmp_path, task, door, "--check", "--diff")
+    assert '-    "replicas": 2' in done.stdout and '+    "replicas": 3' in done.stdout, done.stdout
+    assert "managedFields" not in done.stdout
+
+
+@pytest.mark.parametrize("door", ["auto", "module"])
+def test_no_key_stays_on_disk(shop: Shop, tmp_path: Path, door: str) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    book = tmp_path / "keys.yml"
+    kubeconfig = yaml.safe_load(Path(shop.kubeconfig).read_text())
+    tasks = [
+        {"progressive.delivery.rollout_info": {"name": "web-blue", "kubeconfig": shop.kubeconfig}},
+        {"progressive.delivery.rollout_info": {"name": "web-blue", "kubeconfig": kubeconfig}},
+        {"progressive.delivery.rollout_info": {"name": "web-blue", "expected_context": "production"}, "ignore_errors": True},
+        {"progressive.delivery.rollout_info": {"name": "nope"}, "ignore_errors": True},
+    ]
+    defaults = {"group/progressive.delivery.delivery": {"kubeconfig": shop.kubeconfig, "namespace": shop.namespace}}
+    document = {"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": tasks}
+    book.write_text(yaml.safe_dump([{**document, "vars": {"delivery_door": door}}]))
+    done = shop.playbook(str(book), {}, TMPDIR=str(scratch))
+    assert done.returncode == 0 and "ignored=2" in done.stdout, done.stdout
+    assert list(scratch.iterdir()) == []

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the stages of the tests in their order, says how long each took, and stops at the first that fails.
+
+usage: check.py [STAGE...]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BIN = ROOT / ".venv" / "bin"
+COUNTS = re.compile(r"(\d+) (passed|failed|error|errors|skipped)\b")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name, its commands, and whether they need the cluster."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    cluster: bool = False
+
+
+DOCS = (f"{BIN}/antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "--check-extra-docs-refs", ".")
+STAGES = (
+    Stage(
+        "lint-quick",
+        (
+            (f"{BIN}/ruff", "check", "--quiet", "."),
+            (f"{BIN}/ruff", "format", "--check", "--quiet", "."),
+            (f"{BIN}/yamllint", "--strict", "."),
+        ),
+    ),
+    Stage("unit", ((f"{BIN}/pytest", "-q", "tests/unit"),)),
+    Stage(
+        "lint",
+        (
+            (f"{BIN}/ansible-lint", "--profile", "production", "--strict", "--offline"),
+            (f"{BIN}/antsibull-changelog", "lint"),
+            DOCS,
+        ),
+    ),
+    Stage("sanity", ((f"{BIN}/python", "tests/tools/sanity.py"),)),
+    Stage("cluster", ((f"{ROOT}/tests/cluster/cluster", "up"),), cluster=True),
+    Stage("contract", ((f"{BIN}/pytest", "-q", "tests/contract"),), cluster=True),
+    Stage("oldest", ((f"{BIN}/nox", "-s", "oldest"),), cluster=True),
+    Stage("integration", ((f"{BIN}/pytest", "-q", "tests/integration"),), cluster=True),
+    Stage("molecule", ((f"{BIN}/python", "tests/tools/run_molecule.py"),), cluster=True),
+    Stage("local-cluster", ((f"{BIN}/pytest", "-q", "tests/cluster/tests"),)),
+)
+
+
+def main(names: list[str]) -> int:
+    """Run the named stages, or all; return the exit code."""
+    unknown = [name for name in names if name not in {stage.name for stage in STAGES}]
+    if unknown:
+        print(f"check: there is no stage {unknown[0]}; stages are: {', '.join(stage.name for stage in STAGES)}")
+        return 2
+    chosen = [stage for stage in STAGES if not names or stage.name in names]
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ.get('PATH', '')}", "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
+    given = environment.get("DELIVERY_KUBECONFIG")
+    totals = {"passed": 0, "failed": 0, "skipped": 0}
+    rows: list[tuple[str, str, float]] = []
+    for stage in chosen:
+        if given and stage.name in ("cluster", "local-cluster"):
+            rows.append((stage.name, "not needed: KUBECONFIG was given", 0.0))
+            continue
+        print(f"\n== {stage.name}", flush=True)
+        started = time.monotonic()
+        passed = all(_run(command, environment, totals) for command in stage.commands)
+        rows.append((stage.name, "passed" if passed else "FAILED", time.monotonic() - started))
+        if not passed:
+            totals["failed"] = max(1, totals["failed"])
+            break
+    print()
+    for name, outcome, seconds in rows:
+        print(f"{name:<14} {seconds:6.0f} s  {outcome}")
+    print(f"{totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped")
+    return 1 if totals["failed"] else 0
+
+
+def _run(command: tuple[str, ...], environment: dict[str, str], totals: dict[str, int]) -> bool:
+    """Run a command, show its output as it comes, add pytest's counts; return whether it succeeded."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
+    )
+    last = ""
+    for line in process.stdout or ():
+        print(line, end="", flush=True)
+        last = line if line.strip() else last
+        if line.startswith("KUBECONFIG="):
+            environment["DELIVERY_KUBECONFIG"] = line.strip().removeprefix("KUBECONFIG=")
+    if process.wait() == 0 and not Path(command[0]).name.startswith("pytest"):
+        totals["passed"] += 1
+    elif Path(command[0]).name.startswith("pytest"):
+        for number, word in COUNTS.findall(last):
+            totals["failed" if word.startswith("error") else word] += int(number)
+    return process.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each step against the fake cluster: it changes, a second run is idle, check mode writes nothing and predicts the same."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ran, Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
+from ansible_collections.progressive.delivery.plugins.modules import (
+    clone_workload,
+    observe_workload,
+    release_lock,
+    rollout_info,
+    route_info,
+    scale,
+    set_image,
+    smoke_test,
+    switch_color,
+    wait_rollout,
+)
+from support.fake import FakeCluster
+from support.objects import deployment, ingress, pod, replica_set, service
+
+BLUE, GREEN = {"app": "web", "version": "blue"}, {"app": "web", "version": "green"}
+
+
+@pytest.fixture(autouse=True)
+def no_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake has no controller that would number a revision: do not wait for it."""
+    monkeypatch.setattr(set_image, "REVISION_TIMEOUT", 0.05)
+
+
+def options(step: Any, **given: Any) -> dict[str, Any]:
+    """Return a step's options with their defaults."""
+    spec = argument_spec(step.OPTIONS)
+    return {**{key: entry.get("default") for key, entry in spec.items()}, "namespace": "shop", **given}
+
+
+def shop() -> FakeCluster:
+    """Return a shop with two colours, blue active, both ready."""
+    blue, green = deployment("web-blue", "blue"), deployment("web-green", "green", image="podinfo:2.0.0")
+    pods = [pod(f"b{number}", BLUE, address=f"10.0.0.{number}") for number in range(3)]
+    pods += [pod(f"g{number}", GREEN, address=f"10.0.1.{number}") for number in range(3)]
+    return FakeCluster(blue, green, service(), *pods)
+
+
+CHANGES = {
+    "set_image": (set_image, {"name": "web-blue", "images": {"app": "podinfo:3.0.0"}}),
+    "set_image of the only container": (set_image, {"name": "web-blue", "images": {"*": "podinfo:3.0.0"}}),
+    "scale": (scale, {"name": "web-blue", "replicas": 5}),
+    "scale to 0": (scale, {"name": "web-blue", "replicas": 0}),
+    "switch_color": (switch_color, {"name": "web", "color": "green", "wait": False}),
+    "switch_color with notes": (switch_color, {"name": "web", "color": "green", "wait": False, "annotations": {"a/b": "c"}}),
+    "switch_color notes alone": (switch_color, {"name": "web", "color": "blue", "annotations": {"a/b": "c"}}),
+    "clone_workload": (clone_workload, {"name": "web-red", "source": "web-blue", "labels": {"version": "red"}}),
+    "release_lock": (release_lock, {"name": "web", "holder": "me"}),
+}
+
+
+@pytest.mark.parametrize(("step", "given"), CHANGES.values(), ids=CHANGES)
+def test_changes_once_and_check_mode_predicts_it(step: Any, given: dict[str, Any]) -> None:
+    cluster = shop()
+    foreseen = step.execute(options(step, **given), cluster, True)
+    assert cluster.writes == []
+    done = step.execute(options(step, **given), cluster, False)
+    assert len(cluster.writes) == 1
+    assert foreseen.changed and done.changed
+    assert (foreseen.before, foreseen.after, foreseen.actions) == (done.before, done.after, done.actions)
+    assert done.before != done.after and done.actions
+    again = step.execute(options(step, **given), cluster, False)
+    assert not again.changed and len(cluster.writes) == 1
+    assert again.before == again.after
+
+
+@pytest.mark.parametrize(("step", "given"), list(CHANGES.values())[:6], ids=list(CHANGES)[:6])
+def test_foreign_fields_stay(step: Any, given: dict[str, Any]) -> None:
+    cluster = shop()
+    ref = Ref("Service" if step is switch_color else "Deployment", "shop", given["name"])
+    before = cluster.get(ref)
+    step.execute(options(step, **given), cluster, False)
+    after = cluster.get(ref)
+    for key, value in before["metadata"]["annotations"].items():
+        assert after["metadata"]["annotations"][key] == value
+    assert after["spec"]["selector"].get("app") == before["spec"]["selector"].get("app")
+
+
+def test_a_change_in_between_is_planned_again_and_kept() -> None:
+    cluster = shop()
+    ref = Ref("Deployment", "shop", "web-blue")
+
+    def meddle() -> None:
+        other = cluster.get(ref)
+        other["metadata"]["annotations"]["by"] = "somebody"
+        cluster.put(other)
+
+    cluster.before_patch = meddle
+    assert scale.execute(options(scale, name="web-blue", replicas=5), cluster, False).changed
+    assert cluster.get(ref)["metadata"]["annotations"]["by"] == "somebody"
+    assert cluster.get(ref)["spec"]["replicas"] == 5
+
+
+def test_a_switch_in_between_is_not_undone() -> None:
+    cluster = shop()
+
+    def meddle() -> None:
+        other = cluster.get(Ref("Service", "shop", "web"))
+        other["spec"]["selector"]["version"] = "red"
+        cluster.put(other)
+
+    cluster.before_patch = meddle
+    with pytest.raises(DeliveryError) as caught:
+        switch_color.execute(options(switch_color, name="web", color="green", if_color="blue", wait=False), cluster, False)
+    assert caught.value.reason == "Superseded"
+    assert cluster.get(Ref("Service", "shop", "web"))["spec"]["selector"]["version"] == "red"
+
+
+REFUSED = {
+    "unknown container": (set_image, {"name": "web-blue", "images": {"nope": "a:1"}}, 'has no container "nope"; it has: app'),
+    "no image reference": (set_image, {"name": "web-blue", "images": {"app": "Not An Image"}}, "is not an image reference"),
+    "empty images": (set_image, {"name": "web-blue", "images": {}}, "images is empty"),
+    "missing Deployment": (set_image, {"name": "nope", "images": {"app": "a:1"}}, "Deployment shop/nope does not exist"),
+    "negative replicas": (scale, {"name": "web-blue", "replicas": -1}, "must be 0 or more, got -1"),
+    "color without Deployment": (switch_color, {"name": "web", "color": "purple"}, 'no Deployment in namespace shop has color "purple"'),
+    "unknown provider": (switch_color, {"name": "web", "color": "green", "provider": "carrier"}, 'there is no provider "carrier"'),
+    "missing Service": (switch_color, {"name": "nope", "color": "green"}, "Service shop/nope does not exist"),
+    "selector without the label": (
+        switch_color,
+        {"name": "web", "color": "green", "color_label": "hue"},
+        'does not select by the label "hue"',
+    ),
+    "min_ready not met": (switch_color, {"name": "web", "color": "green", "min_ready": 4}, "has 3 ready pods and 4 are needed"),
+    "negative min_ready": (switch_color, {"name": "web", "color": "green", "min_ready": -1}, "min_ready must be 0 or more"),
+    "missing workload": (wait_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "zero timeout": (wait_rollout, {"name": "web-blue", "timeout": 0}, "timeout must be more than 0"),
+    "bad expression": (smoke_test, {"name": "web-blue", "json": {"a[": 1}}, "is not JMESPath"),
+    "no name": (smoke_test, {}, "needs name, the workload whose pod is asked"),
+    "no url": (smoke_test, {"via": "url"}, "needs url"),
+    "not a url": (smoke_test, {"via": "url", "url": "ftp://x"}, "must start with http"),
+    "relative path": (smoke_test, {"name": "web-blue", "path": "x"}, 'path must start with "/"'),
+    "copy of itself": (
+        clone_workload,
+        {"name": "web-blue", "source": "web-blue", "labels": {"version": "x"}},
+        "cannot be a copy of itself",
+    ),
+    "copy with the same label": (clone_workload, {"name": "x", "source": "web-blue", "labels": {"version": "blue"}}, "whose value differs"),
+    "copy by a foreign label": (
+        clone_workload,
+        {"name": "x", "source": "web-blue", "labels": {"hue": "red"}},
+        'has no label "hue" in its selector',
+    ),
+    "negative interval": (observe_workload, {"name": "web-blue", "interval": 0}, "interval must be more than 0"),
+}
+
+
+@pytest.mark.parametrize(("step", "given", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_bad_input_gets_one_sentence_and_changes_nothing(step: Any, given: dict[str, Any], sentence: str) -> None:
+    cluster = shop()
+    with pytest.raises(DeliveryError) as caught:
+        step.execute(options(step, **given), cluster, False)
+    assert sentence in caught.value.message
+    assert "\n" not in caught.value.message
+    assert cluster.writes == []
+
+
+def test_a_color_with_fewer_ready_pods_than_the_active_one_is_refused_unless_forced() -> None:
+    cluster = shop()
+    cluster.put(pod("g2", GREEN, ready=False))
+    with pytest.raises(DeliveryError, match="as many as blue has"):
+        switch_color.execute(options(switch_color, name="web", color="green", wait=False), cluster, False)
+    assert switch_color.execute(options(switch_color, name="web", color="green", force=True, wait=False), cluster, False).changed
+
+
+def test_switch_waits_for_the_endpoints_to_follow() -> None:
+    cluster = shop()
+    labels = {"kubernetes.io/service-name": "web"}
+
+    def slice_of(network: int) -> dict[str, Any]:
+        endpoints = [{"addresses": [f"10.0.{network}.{number}"], "conditions": {"ready": True}} for number in range(3)]
+        return {"kind": "EndpointSlice", "metadata": {"name": "web-x", "namespace": "shop", "labels": labels}, "endpoints": endpoints}
+
+    cluster.put(slice_of(0))
+    timer = threading.Timer(0.3, lambda: cluster.put(slice_of(1)))
+    timer.start()
+    result = switch_color.execute(options(switch_color, name="web", color="green"), cluster, False)
+    timer.join()
+    assert result.extra["settled"] >= 0.2
+
+
+def test_an_autoscaler_that_would_undo_it_is_named() -> None:
+    cluster = shop()
+    target = {"kind": "Deployment", "name": "web-blue"}
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 4}
+    cluster.put({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "web", "namespace": "shop"}, "spec": spec})
+    with pytest.raises(DeliveryError, match="HorizontalPodAutoscaler web between 2 and 4"):
+        scale.execute(options(scale, name="web-blue", replicas=5), cluster, False)
+    assert scale.execute(options(scale, name="web-blue", replicas=4), cluster, False).changed
+    assert scale.execute(options(scale, name="web-blue", replicas=0), cluster, False).changed
+
+
+class TestIngress:
+    """Provider ingress: two Services and an Ingress."""
+
+    def cluster(self, *backends: str) -> FakeCluster:
+        cluster = shop()
+        for color in ("blue", "green"):
+            cluster.put(service(f"web-{color}", color))
+        cluster.put({"kind": "Service", "metadata": {"name": "other", "namespace": "shop"}, "spec": {"selector": {"app": "other"}}})
+        cluster.put(ingress(*backends))
+        return cluster
+
+    def names(self, cluster: FakeCluster) -> list[str]:
+        rules = cluster.get(Ref("Ingress", "shop", "web"))["spec"]["rules"]
+        return [rule["http"]["paths"][0]["backend"]["service"]["name"] for rule in rules]
+
+    def switch(self, cluster: FakeCluster, **given: Any) -> Any:
+        chosen = options(switch_color, provider="ingress", name="web", color="green", **given)
+        return switch_color.execute(chosen, cluster, False)
+
+    def test_switches_every_backend_of_the_old_color_and_no_other(self) -> None:
+        cluster = self.cluster("web-blue", "other", "web-blue")
+        assert self.switch(cluster).changed
+        assert self.names(cluster) == ["web-green", "other", "web-green"]
+        assert not self.switch(cluster).changed
+
+    def test_switches_the_chosen_rule_alone(self) -> None:
+        cluster = self.cluster("web-blue", "web-blue")
+        assert self.switch(cluster, rule_host="h1").changed
+        assert self.names(cluster) == ["web-blue", "web-green"]
+        with pytest.raises(DeliveryError, match="several colors"):
+            self.switch(cluster)
+
+    def test_names_what_there_is_when_the_rule_is_not(self) -> None:
+        with pytest.raises(DeliveryError, match="no backend for host nope and path /; it has: h0/"):
+            self.switch(self.cluster("web-blue"), rule_host="nope")
+
+    def test_a_color_without_service_is_refused(self) -> None:
+        cluster = self.cluster("web-blue")
+        with pytest.raises(DeliveryError, match='no Service has color "red"'):
+            switch_color.execute(options(switch_color, provider="ingress", name="web", color="red"), cluster, False)
+
+
+def test_wait_returns_when_the_event_that_decides_it_comes() -> None:
+    cluster = FakeCluster(deployment(updatedReplicas=1))
+    timer = threading.Timer(0.2, lambda: cluster.put(deployment()))
+    timer.start()
+    result = wait_rollout.execute(options(wait_rollout, name="web", timeout=10), cluster, False)
+    assert result.extra["status"]["phase"] == "complete" and not result.changed
+
+
+def test_wait_survives_a_forgotten_version() -> None:
+    cluster = FakeCluster(deployment(updatedReplicas=1))
+
+    def compact() -> None:
+        cluster.forget_events()
+        cluster.put(deployment())
+        cluster.forget_events()
+
+    timer = threading.Timer(0.2, compact)
+    timer.start()
+    assert wait_rollout.execute(options(wait_rollout, name="web", timeout=10), cluster, False).extra["status"]["phase"] == "complete"
+
+
+def _crash(cluster: FakeCluster) -> None:
+    owner = cluster.get(Ref("Deployment", "shop", "web"))
+    cluster.put(replica_set(owner, 2, "b", "podinfo:1.0.0"))
+    waiting = {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}}
+    cluster.put(pod("web-b-1", {"app": "web", "pod-template-hash": "b"}, ready=False, **waiting))
+
+
+def _pause(cluster: FakeCluster) -> None:
+    workload = cluster.get(Ref("Deployment", "shop", "web"))
+    workload["spec"]["paused"] = True
+    cluster.put(workload)
+
+
+def _new_template(cluster: FakeCluster) -> None:
+    workload = cluster.get(Ref("Deployment", "shop", "web"))
+    workload["spec"]["template"]["spec"]["containers"][0]["image"] = "podinfo:9"
+    cluster.put(workload)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason", "given"),
+    [
+        (lambda cluster: cluster.drop(Ref("Deployment", "shop", "web")), "Deleted", {}),
+        (_pause, "Paused", {}),
+        (_crash, "CrashLoopBackOff", {}),
+        (_new_template, "Superseded", {"revision": 2}),
+        (lambda cluster: None, "Timeout", {"timeout": 0.5}),
+    ],
+)
+def test_wait_fails_with_the_reason_as_soon_as_it_is_known(event: Any, reason: str, given: dict[str, Any]) -> None:
+    cluster = FakeCluster(deployment(updatedReplicas=1))
+    cluster.log_lines = ["cannot open database"]
+    timer = threading.Timer(0.2, event, [cluster])
+    timer.start()
+    with pytest.raises(DeliveryError) as caught:
+        wait_rollout.execute(options(wait_rollout, name="web", **{"timeout": 20, **given}), cluster, False)
+    timer.join()
+    assert caught.value.reason == reason
+    if reason == "CrashLoopBackOff":
+        assert caught.value.details["pod"] == "web-b-1" and "cannot open database" in caught.value.message
+
+
+def web_with_pod(**container: Any) -> FakeCluster:
+    """Return a cluster with one Deployment and a ready pod of its newest revision."""
+    owner = deployment()
+    cluster = FakeCluster(owner, replica_set(owner, 2, "b", "podinfo:1.0.0"))
+    cluster.put(pod("web-b-1", {"app": "web", "pod-template-hash": "b"}, **container))
+    return cluster
+
+
+def test_smoke_test_tries_again_and_reports_each_attempt() -> None:
+    cluster = web_with_pod()
+    cluster.runs = [Ran(1, "", "wget: server returned error: HTTP/1.1 503 Service Unavailable"), Ran(0, "HTTP/1.1 200 OK\r\n\r\nfine", "")]
+    result = smoke_test.execute(options(smoke_test, name="web", delay=0), cluster, False)
+    assert [(entry["status"], entry["passed"]) for entry in result.extra["attempts"]] == [(503, False), (200, True)]
+    assert result.extra["by"] == "web-b-1" and result.extra["body"] == "fine"
+
+
+def test_smoke_test_takes_the_next_client_when_one_is_missing() -> None:
+    cluster = web_with_pod()
+    cluster.runs = [Ran(255, "", ""), Ran(255, "", ""), Ran(0, '{"version": "2.0.0"}', "  HTTP/1.1 200 OK")]
+    result = smoke_test.execute(options(smoke_test, name="web", json={"version": "2.0.0"}), cluster, False)
+    assert result.extra["status"] == 200
+    assert [command[0] for command in cluster.commands] == ["sh", "curl", "wget"]
+
+
+def test_smoke_test_without_any_client_names_the_way_out() -> None:
+    cluster = web_with_pod()
+    cluster.runs = [Ran(255, "", "")] * 5
+    with pytest.raises(DeliveryError, match="use via: pod_proxy"):
+        smoke_test.execute(options(smoke_test, name="web"), cluster, False)
+
+
+@pytest.mark.parametrize("state", ["terminating", "not ready", "old revision"])
+def test_smoke_test_never_asks_a_pod_that_does_not_count(state: str) -> None:
+    cluster = web_with_pod()
+    entry = cluster.get(Ref("Pod", "shop", "web-b-1"))
+    if state == "terminating":
+        entry["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    elif state == "not ready":
+        entry["status"]["conditions"][0]["status"] = "False"
+    else:
+        entry["metadata"]["labels"]["pod-template-hash"] = "a"
+    cluster.put(entry)
+    with pytest.raises(DeliveryError, match="no ready pod of its newest revision"):
+        smoke_test.execute(options(smoke_test, name="web", retries=0), cluster, False)
+
+
+def test_observation_ends_at_a_restart() -> None:
+    cluster = web_with_pod()
+    again = copy.deepcopy(cluster.get(Ref("Pod", "shop", "web-b-1")))
+    again["status"]["containerStatuses"][0]["restartCount"] = 1
+    timer = threading.Timer(0.4, cluster.put, [again])
+    timer.start()
+    with pytest.raises(DeliveryError) as caught:
+        observe_workload.execute(options(observe_workload, name="web", seconds=10, min_ready=1), cluster, False)
+    timer.join()
+    assert caught.value.reason == "ContainerRestarted"
+
+
+def test_observation_repeats_the_smoke_tests_and_ends_at_the_first_that_fails() -> None:
+    cluster = web_with_pod()
+    cluster.answers = [Answer(200, "")] * 2 + [Answer(500, "")]
+    tests = [{"via": "pod_proxy", "path": "/healthz", "retries": 0}]
+    given = {"name": "web", "seconds": 20, "min_ready": 1, "interval": 0.1, "smoke_tests": tests}
+    with pytest.raises(DeliveryError, match="status 500 instead of 200") as caught:
+        observe_workload.execute(options(observe_workload, **given), cluster, False)
+    assert caught.value.details["rounds"] == 2
+
+
+def test_observation_of_a_healthy_workload_lasts_its_time() -> None:
+    result = observe_workload.execute(options(observe_workload, name="web", seconds=0.5, min_ready=1), web_with_pod(), False)
+    assert result.extra["observed"] >= 0.5 and result.extra["ready"] == 1 and not result.changed
+
+
+def test_a_held_lock_refuses_others_and_lets_its_holder_in() -> None:
+    cluster = FakeCluster()
+    assert release_lock.execute(options(release_lock, name="web", holder="me"), cluster, False).changed
+    assert not release_lock.execute(options(release_lock, name="web", holder="me"), cluster, False).changed
+    with pytest.raises(DeliveryError, match='is held by "me" until'):
+        release_lock.execute(options(release_lock, name="web", holder="you"), cluster, False)
+    assert not release_lock.execute(options(release_lock, name="web", holder="you", state="released"), cluster, False).changed
+    assert release_lock.execute(options(release_lock, name="web", holder="you", force=True), cluster, False).changed
+    assert release_lock.execute(options(release_lock, name="web", holder="you", state="released"), cluster, False).changed
+
+
+def test_infos_change_nothing_and_tell_what_is_there() -> None:
+    cluster = shop()
+    route = route_info.execute(options(route_info, name="web"), cluster, False).extra
+    assert route["color"] == "blue" and route["colors"]["green"] == {
+        "deployments": ["web-green"],
+        "replicas": 3,
+        "ready": 3,
+        "images": {"app": "podinfo:2.0.0"},
+    }
+    info = rollout_info.execute(options(rollout_info, name="web-blue"), cluster, False).extra
+    assert info["replicas"] == 3 and info["status"]["phase"] == "complete" and len(info["pods"]) == 3
+    assert cluster.writes == []
+
+
+STEPS = (
+    clone_workload,
+    observe_workload,
+    release_lock,
+    rollout_info,
+    route_info,
+    scale,
+    set_image,
+    smoke_test,
+    switch_color,
+    wait_rollout,
+)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__.rsplit(".", 1)[-1])
+def test_no_option_of_a_step_hides_one_that_every_step_has(step: Any) -> None:
+    names = set(step.OPTIONS) | {alias for option in step.OPTIONS.values() for alias in option.get("aliases", ())}
+    taken = set(COMMON_OPTIONS) | {alias for option in COMMON_OPTIONS.values() for alias in option.get("aliases", ())}
+    assert not names & taken
+
+
+def test_a_name_that_is_empty_is_refused_before_any_request() -> None:
+    cluster = FakeCluster()
+    given = options(release_lock, name="", holder="me", state="released")
+    with pytest.raises(DeliveryError, match="Lease needs a name, got an empty one"):
+        release_lock.execute(given, cluster, False)
+
+
+def test_pods_that_an_autoscaler_adds_do_not_end_an_observation() -> None:
+    cluster = shop()
+    cluster.put(replica_set(cluster.get(Ref("Deployment", "shop", "web-blue")), 2, "b", "podinfo:1.0.0"))
+    for number in range(3):
+        cluster.put(pod(f"b{number}", {**BLUE, "pod-template-hash": "b"}))
+
+    def grow() -> None:
+        workload = cluster.get(Ref("Deployment", "shop", "web-blue"))
+        workload["spec"]["replicas"] = 5
+        cluster.put(workload)
+
+    threading.Timer(0.2, grow).start()
+    result = observe_workload.execute(options(observe_workload, name="web-blue", seconds=0.8), cluster, False)
+    assert result.extra["ready"] == 3
+
+
+def test_an_option_that_no_smoke_test_has_is_refused() -> None:
+    given = options(observe_workload, name="web-blue", seconds=0, smoke_tests=[{"pth": "/healthz"}])
+    with pytest.raises(DeliveryError, match='a smoke test has no option "pth"; it has: container'):
+        observe_workload.execute(given, shop(), False)
