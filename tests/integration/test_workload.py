@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles and playbooks recreate, rolling_update and rollback on a real cluster, with traffic all the time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.progressive.delivery.plugins.modules import pause_rollout, release_lock, rollout_info, set_image, wait_rollout
+from support.live import BIN, ROOT, WEB, Shop, clean_environment, webhook
+
+pytestmark = pytest.mark.cluster
+IMAGE = "localhost:32000/podinfo"
+TESTS = [{"path": "/healthz"}, {"path": "/version", "retries": 1}]
+
+
+@pytest.fixture
+def web(empty: Shop) -> Iterator[Shop]:
+    """Return a namespace with four pods of podinfo 1.0.0 behind the Service web."""
+    empty.apply(WEB)
+    yield empty
+
+
+def variables(shop: Shop, role: str, tag: str = "", **given: Any) -> dict[str, Any]:
+    """Return a role's variables, the given ones without the role's prefix."""
+    plain = {"kubeconfig": shop.kubeconfig, "namespace": shop.namespace, "name": "web", "timeout": 90}
+    if role != "rollback":
+        plain.update(image=f"{IMAGE}:{tag}", smoke_tests=TESTS, observe=1, observe_interval=1)
+    return {f"{role}_{key}": value for key, value in {**plain, **given}.items()}
+
+
+def play(shop: Shop, role: str, tag: str = "", *arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Run the role's playbook."""
+    return shop.playbook(f"progressive.delivery.{role}", variables(shop, role, tag, **given), *arguments)
+
+
+def changed(done: subprocess.CompletedProcess[str]) -> int:
+    """Return the number of changes that the recap counts."""
+    return int(re.search(r"changed=(\d+)", done.stdout).group(1))  # type: ignore[union-attr]
+
+
+def image(shop: Shop, name: str = "web", kind: str = "Deployment") -> str:
+    """Return the tag of the image that the workload's template names."""
+    return shop.get(kind, name)["spec"]["template"]["spec"]["containers"][0]["image"].rpartition(":")[2]
+
+
+def strategy(shop: Shop) -> dict[str, Any]:
+    """Return the Deployment's strategy."""
+    return shop.get("Deployment", "web")["spec"]["strategy"]
+
+
+@pytest.mark.parametrize("profile", ["conservative", "balanced", "fast"])
+def test_a_rolling_update_and_its_way_back_lose_no_request(web: Shop, profile: str) -> None:
+    with web.traffic() as traffic:
+        done = play(web, "rolling_update", "2.0.0", profile=profile)
+        assert done.returncode == 0, done.stdout
+        assert image(web) == "2.0.0"
+        back = play(web, "rollback")
+        assert back.returncode == 0, back.stdout
+        assert image(web) == "1.0.0"
+    assert traffic.seen["failed"] == 0, traffic.seen
+    assert {"1.0.0", "2.0.0"} <= set(traffic.seen["versions"]) and traffic.seen["sent"] > 150 * traffic.seen["seconds"]
+
+
+@pytest.mark.parametrize("role", ["rolling_update", "recreate"])
+def test_second_runs_change_nothing(web: Shop, role: str) -> None:
+    assert changed(play(web, role, "2.0.0")) > 0
+    again = play(web, role, "2.0.0")
+    assert again.returncode == 0 and changed(again) == 0, again.stdout
+    assert changed(play(web, "rollback")) == 1
+    again = play(web, "rollback")
+    assert again.returncode == 0 and changed(again) == 0, again.stdout
+    assert image(web) == "1.0.0"
+    assert changed(play(web, role, "2.0.0")) > 0 and image(web) == "2.0.0"
+    assert changed(play(web, "rollback")) == 1 and image(web) == "1.0.0"
+
+
+@pytest.mark.parametrize("role", ["rolling_update", "recreate"])
+def test_check_mode_writes_nothing_and_says_what_would_be_done(web: Shop, role: str) -> None:
+    before = web.get("Deployment", "web")
+    done = play(web, role, "2.0.0", "--check", "--diff")
+    assert done.returncode == 0, done.stdout
+    assert web.get("Deployment", "web") == before and not web.exists("Lease", "release-deployment-web")
+    assert f'+        "app": "{IMAGE}:2.0.0"' in done.stdout and changed(done) >= 1, done.stdout
+
+
+def test_recreate_reports_the_downtime_that_the_requests_saw(web: Shop) -> None:
+    with web.traffic() as traffic:
+        done = play(web, "recreate", "2.0.0", "-v")
+        assert done.returncode == 0, done.stdout
+    reported = float(re.search(r'"downtime": ([\d.]+)', done.stdout).group(1))  # type: ignore[union-attr]
+    assert strategy(web) == {"type": "Recreate"}
+    assert traffic.seen["failed"] > 0 and reported > 0
+    # Two versions never answer at once.
+    versions = traffic.seen["versions"]
+    assert versions["1.0.0"]["last"] <= versions["2.0.0"]["first"]
+    gap = versions["2.0.0"]["first"] - versions["1.0.0"]["last"]
+    assert abs(gap - reported) < 4, (gap, reported)
+
+
+BAD = [("nowhere", "ErrImagePull|ImagePullBackOff"), ("broken-crash", "CrashLoopBackOff.*cannot open database"), ("broken-500", "status 500")]
+
+
+@pytest.mark.parametrize(("tag", "sentence"), BAD)
+def test_a_bad_version_is_rolled_back_by_itself(web: Shop, tag: str, sentence: str) -> None:
+    # What answers badly is caught before the pause is over: one pod of it had traffic for that long, as the strategy has it.
+    with web.traffic() as traffic:
+        done = play(web, "rolling_update", tag, profile="conservative")
+    assert done.returncode != 0
+    assert re.search(sentence, done.stdout), done.stdout
+    assert f"it was rolled back, all pods run {IMAGE}:1.0.0 again" in done.stdout, done.stdout
+    assert image(web) == "1.0.0" and not web.get("Deployment", "web")["spec"].get("paused")
+    if tag != "broken-500":
+        assert traffic.seen["failed"] == 0 and list(traffic.seen["versions"]) == ["1.0.0"], traffic.seen
+    assert not web.exists("Lease", "release-deployment-web")
+
+
+def test_a_rollout_pauses_at_its_first_pods_and_goes_on(web: Shop) -> None:
+    command = [str(BIN / "ansible-playbook"), "progressive.delivery.rolling_update", "-e"]
+    given = variables(web, "rolling_update", "2.0.0", pause_at=2, pause_seconds=6, profile="balanced")
+    with web.traffic() as traffic:
+        process = subprocess.Popen([*command, json.dumps(given)], cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True)
+        seen = set()
+        while process.poll() is None:
+            status, spec = web.get("Deployment", "web")["status"], web.get("Deployment", "web")["spec"]
+            if spec.get("paused"):
+                seen.add((status.get("updatedReplicas"), status.get("replicas")))
+            time.sleep(0.2)
+        assert process.returncode == 0, process.stdout and process.stdout.read()
+    assert {entry for entry in seen if entry[0]} == {(2, 6)}, seen
+    assert image(web) == "2.0.0" and strategy(web)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 1}
+    assert traffic.seen["failed"] == 0, traffic.seen
+
+
+def test_a_bad_version_at_the_pause_is_taken_back_and_nothing_stays_paused(web: Shop) -> None:
+    done = play(web, "rolling_update", "broken-500", pause_at=1, profile="balanced")
+    assert done.returncode != 0 and "it was rolled back" in done.stdout, done.stdout
+    deployment = web.get("Deployment", "web")
+    assert image(web) == "1.0.0" and not deployment["spec"].get("paused")
+    assert web.step(wait_rollout, name="web", timeout=30)["status"]["phase"] == "complete"
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 1}
+
+
+@pytest.mark.parametrize("delay", [1.5, 3.0, 5.0, 8.0])
+def test_a_run_that_is_killed_is_finished_by_the_next(web: Shop, delay: float) -> None:
+    given = variables(web, "rolling_update", "2.0.0", pause_at=1, pause_seconds=2, profile="balanced")
+    command = [str(BIN / "ansible-playbook"), "progressive.delivery.rolling_update", "-e", json.dumps(given)]
+    with web.traffic() as traffic:
+        process = subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        done = play(web, "rolling_update", "2.0.0", pause_at=1, pause_seconds=2, profile="balanced")
+        assert done.returncode == 0, done.stdout
+    deployment = web.get("Deployment", "web")
+    assert image(web) == "2.0.0" and not deployment["spec"].get("paused")
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 1}
+    assert web.step(rollout_info, name="web")["status"]["phase"] == "complete"
+    assert traffic.seen["failed"] == 0, traffic.seen
+
+
+def test_hold_pauses_and_fail_leaves_as_it_is(web: Shop) -> None:
+    done = play(web, "rolling_update", "nowhere", profile="conservative", on_failure="hold")
+    assert done.returncode != 0 and "it is paused where it was" in done.stdout, done.stdout
+    assert web.get("Deployment", "web")["spec"]["paused"] and image(web) == "nowhere"
+    back = play(web, "rollback")
+    assert back.returncode == 0 and image(web) == "1.0.0", back.stdout
+    done = play(web, "rolling_update", "nowhere", profile="conservative", on_failure="fail")
+    assert done.returncode != 0 and "it was left as it is" in done.stdout, done.stdout
+    assert image(web) == "nowhere" and not web.get("Deployment", "web")["spec"].get("paused")
+
+
+def test_the_way_back_takes_over_from_a_release_that_runs(web: Shop) -> None:
+    given = variables(web, "rolling_update", "broken-ready", profile="conservative")
+    command = [str(BIN / "ansible-playbook"), "progressive.delivery.rolling_update", "-e", json.dumps(given)]
+    with web.traffic() as traffic:
+        process = subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 30
+        while image(web) != "broken-ready" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        refused = play(web, "rolling_update", "3.0.0")
+        assert refused.returncode != 0 and "is held by" in refused.stdout and "nothing was changed" in refused.stdout, refused.stdout
+        back = play(web, "rollback")
+        assert back.returncode == 0, back.stdout
+        output, _nothing = process.communicate(timeout=60)
+    assert process.returncode != 0 and "somebody else" in output, output
+    assert image(web) == "1.0.0" and traffic.seen["failed"] == 0
+    assert not web.exists("Lease", "release-deployment-web")
+
+
+def test_a_release_that_was_proven_is_not_taken_back_by_a_second_run(web: Shop) -> None:
+    assert play(web, "rolling_update", "2.0.0").returncode == 0
+    done = play(web, "rolling_update", "2.0.0", smoke_tests=[{"path": "/nowhere", "retries": 0}])
+    assert done.returncode != 0 and "so nothing was taken back" in done.stdout, done.stdout
+    assert image(web) == "2.0.0"
+
+
+def test_who_wants_to_know_is_told(web: Shop) -> None:
+    with webhook() as hook:
+        play(web, "rolling_update", "2.0.0", webhooks=[{"url": hook.url}])
+        play(web, "rolling_update", "nowhere", webhooks=[{"url": hook.url, "format": "slack"}])
+        play(web, "rollback", to_revision=1, webhooks=[{"url": hook.url}])
+    first, second, third = hook.bodies
+    assert first["state"] == "released" and first["image"] == f"{IMAGE}:2.0.0" and first["namespace"] == web.namespace
+    assert "ErrImagePull" in second["text"] or "ImagePullBackOff" in second["text"]
+    assert third["state"] == "rolled_back" and third["image"] == f"{IMAGE}:1.0.0"
+
+
+SET = {"apiVersion": "apps/v1", "kind": "StatefulSet"}
+
+
+@pytest.fixture
+def store(web: Shop) -> Shop:
+    """Return a namespace with a StatefulSet of podinfo 1.0.0 behind the Service web, in place of the Deployment."""
+    deployment = web.get("Deployment", "web")
+    kept = {key: deployment["spec"][key] for key in ("replicas", "selector", "template")}
+    web.cluster.delete(web.ref("Deployment", "web"))
+    manifest = {**SET, "metadata": {"name": "web"}, "spec": {**kept, "replicas": 3, "serviceName": "web", "podManagementPolicy": "Parallel"}}
+    ref = web.create(manifest)
+    assert web.step(wait_rollout, kind=ref.kind, name="web", timeout=60)["status"]["phase"] == "complete"
+    return web
+
+
+def test_a_stateful_set_pauses_by_its_partition_and_goes_back(store: Shop) -> None:
+    given = {"kind": "StatefulSet", "pause_at": 1, "pause_seconds": 1}
+    with store.traffic() as traffic:
+        done = play(store, "rolling_update", "2.0.0", **given)
+        assert done.returncode == 0, done.stdout
+        again = play(store, "rolling_update", "2.0.0", **given)
+        assert again.returncode == 0 and changed(again) == 0, again.stdout
+        done = play(store, "rolling_update", "broken-500", **given)
+        assert done.returncode != 0 and "it was rolled back" in done.stdout, done.stdout
+        assert image(store, kind="StatefulSet") == "2.0.0"
+        back = play(store, "rollback", to_revision=1)
+        assert back.returncode == 0, back.stdout
+    assert image(store, kind="StatefulSet") == "1.0.0"
+    assert {"1.0.0", "2.0.0"} <= set(traffic.seen["versions"])
+
+
+def test_a_stateful_set_with_a_version_that_never_starts_comes_back(store: Shop) -> None:
+    with store.traffic() as traffic:
+        done = play(store, "rolling_update", "broken-crash", kind="StatefulSet")
+    assert done.returncode != 0 and "it was rolled back" in done.stdout, done.stdout
+    assert store.step(wait_rollout, kind="StatefulSet", name="web", timeout=30)["status"]["phase"] == "complete"
+    assert traffic.seen["failed"] == 0, traffic.seen
+
+
+REFUSED = [
+    ("rolling_update", {"name": "nope"}, "Deployment {namespace}/nope does not exist"),
+    ("rolling_update", {"name": ""}, "needs a name"),
+    ("rolling_update", {"namespace": "nope"}, 'there is no namespace "nope"'),
+    ("rolling_update", {"image": "not an image"}, "not an image"),
+    ("rolling_update", {"image": ""}, "image"),
+    ("rolling_update", {"container": "nope"}, 'no container "nope"'),
+    ("rolling_update", {"profile": "quick"}, "quick"),
+    ("rolling_update", {"profile": "fast", "max_surge": "1"}, "profile"),
+    ("rolling_update", {"max_surge": "0", "max_unavailable": "0"}, "0"),
+    ("rolling_update", {"max_surge": "many"}, "many"),
+    ("rolling_update", {"pause_at": 4, "profile": "balanced"}, "cannot pause at 4"),
+    ("rolling_update", {"pause_at": 1}, "pause_at"),
+    ("rolling_update", {"pause_at": -1}, "pause_at"),
+    ("rolling_update", {"on_failure": "panic"}, "panic"),
+    ("rolling_update", {"kind": "Pod"}, "Pod"),
+    ("rolling_update", {"timeout": 0}, "timeout"),
+    ("rolling_update", {"smoke_tests": [{"pth": "/"}]}, "pth"),
+    ("rolling_update", {"practices": {"readyness": "refuse"}}, "readyness"),
+    ("rolling_update", {"expected_context": "production"}, "this is the wrong cluster"),
+    ("recreate", {"name": "nope"}, "Deployment {namespace}/nope does not exist"),
+    ("recreate", {"image": "web:"}, "web:"),
+    ("rollback", {"name": "nope"}, "there is no Deployment, StatefulSet or DaemonSet nope"),
+    ("rollback", {"namespace": "nope"}, 'there is no namespace "nope"'),
+    ("rollback", {"to_revision": 7}, "revision 7"),
+    ("rollback", {"to_revision": "last"}, "last"),
+    ("rollback", {}, "revision"),
+    ("rollback", {"kind": "DaemonSet"}, "DaemonSet {namespace}/web does not exist"),
+]
+
+
+def test_bad_input_gets_one_sentence_and_changes_nothing(web: Shop) -> None:
+    before = web.get("Deployment", "web")["metadata"]["generation"], web.get("Deployment", "web")["metadata"].get("annotations")
+    for role, given, sentence in REFUSED:
+        done = play(web, role, "2.0.0", **given)
+        assert done.returncode != 0, (role, given, done.stdout)
+        assert sentence.format(namespace=web.namespace) in done.stdout, (role, given, done.stdout)
+        now = web.get("Deployment", "web")["metadata"]["generation"], web.get("Deployment", "web")["metadata"].get("annotations")
+        assert now == before, (role, given)
+
+
+def test_a_workload_that_somebody_paused_is_not_released_over(web: Shop) -> None:
+    assert web.step(pause_rollout, name="web", state="paused")["changed"]
+    done = play(web, "rolling_update", "2.0.0")
+    assert done.returncode != 0 and "paused" in done.stdout, done.stdout
+    assert image(web) == "1.0.0"
+
+
+def test_the_lock_of_another_is_respected(web: Shop) -> None:
+    assert web.step(release_lock, name="release-deployment-web", holder="somebody")["changed"]
+    done = play(web, "recreate", "2.0.0")
+    assert done.returncode != 0 and 'is held by "somebody"' in done.stdout, done.stdout
+    assert image(web) == "1.0.0"
+
+
+def test_the_way_back_of_what_was_deployed_by_others_needs_no_record(web: Shop) -> None:
+    assert web.step(set_image, name="web", images={"app": f"{IMAGE}:broken-ready"})["changed"]
+    seen = play(web, "rollback", "", "--check", "--diff")
+    assert seen.returncode == 0 and "broken-ready" in seen.stdout and "1.0.0" in seen.stdout, seen.stdout
+    assert image(web) == "broken-ready"
+    assert play(web, "rollback").returncode == 0 and image(web) == "1.0.0"
