@@ -75,15 +75,22 @@ def test_phase_of_a_stateful_set(strategy: dict, status: dict, phase: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("strategy", "updated", "available", "phase"),
-    [({}, 2, 2, "complete"), ({}, 1, 2, "progressing"), ({}, 2, 1, "progressing"), ({"type": "OnDelete"}, 1, 2, "on_delete")],
+    ("strategy", "there", "updated", "available", "phase"),
+    [
+        ({}, 2, 2, 2, "complete"),
+        ({}, 2, 1, 2, "progressing"),
+        ({}, 2, 2, 1, "progressing"),
+        ({"type": "OnDelete"}, 2, 1, 2, "on_delete"),
+        # One that was just made: its pods are not there yet, and nobody need delete any.
+        ({"type": "OnDelete"}, 0, 0, 0, "progressing"),
+    ],
 )
-def test_phase_of_a_daemon_set(strategy: dict, updated: int, available: int, phase: str) -> None:
+def test_phase_of_a_daemon_set(strategy: dict, there: int, updated: int, available: int, phase: str) -> None:
     workload = {"kind": "DaemonSet", "metadata": {"generation": 1}, "spec": {"updateStrategy": strategy}}
     workload["status"] = {
         "observedGeneration": 1,
         "desiredNumberScheduled": 2,
-        "currentNumberScheduled": 2,
+        "currentNumberScheduled": there,
         "numberReady": 2,
         "updatedNumberScheduled": updated,
         "numberAvailable": available,

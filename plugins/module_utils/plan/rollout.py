@@ -181,7 +181,8 @@ def _daemon_set(workload: Manifest) -> RolloutStatus:
     if counts["observed_generation"] < counts["generation"]:
         return RolloutStatus("progressing", "the controller has not seen the newest spec yet", **counts)
     if updated < wanted:
-        if (spec.get("updateStrategy") or {}).get("type") == "OnDelete":
+        # Pods that are not there yet are made without anybody's help.
+        if (spec.get("updateStrategy") or {}).get("type") == "OnDelete" and replicas > updated:
             return RolloutStatus("on_delete", "its strategy is OnDelete: pods are replaced only when they are deleted", **counts)
         return RolloutStatus("progressing", f"waiting for {wanted - updated} more pods of the new revision", **counts)
     return _available(counts, wanted)
