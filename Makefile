@@ -2,6 +2,10 @@
 # The front door. Each target does the set-up that it needs.
 
 PYTHON := $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 /usr/bin/python3,$(shell $(p) -c '' 2>/dev/null && echo $(p))))
+# A machine without any Python, which the program that sets everything else up needs.
+GET_PYTHON = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || \
+	{ echo "setup: Python 3.11 or newer with venv is missing; install it (Debian: apt-get install python3 python3-venv)"; exit 1; }; } && \
+	apt-get update -qq && apt-get install -y -qq python3 python3-venv
 CHECK := .venv/bin/python tests/tools/check.py
 # Only a KUBECONFIG on make's own command line names a cluster to test on: one that is merely exported may be production.
 ifeq ($(origin KUBECONFIG),command line)
@@ -17,7 +21,7 @@ help: ## Show this help
 	@echo "demo, test and bench take KUBECONFIG=path to use that cluster; without it they build and start a local one."
 
 setup: ## Make .venv: pinned packages, kubernetes.core, and this collection where Ansible finds it
-	@$(if $(PYTHON),$(PYTHON) tests/tools/setup.py,apt-get update -qq && apt-get install -y -qq python3 python3-venv && python3 tests/tools/setup.py)
+	@$(if $(PYTHON),$(PYTHON) tests/tools/setup.py,$(GET_PYTHON) && python3 tests/tools/setup.py)
 
 demo: setup ## Release a real application on a real cluster, with traffic, and see bad versions taken back
 	@.venv/bin/python tests/demo/demo.py

@@ -29,5 +29,6 @@ def oldest(session: nox.Session) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.exists():
         link.symlink_to(ROOT)
-    suites = ["tests/unit"] + (["tests/contract"] if os.environ.get("DELIVERY_KUBECONFIG") else [])
-    session.run("pytest", "-q", *suites, *session.posargs)
+    session.run("pytest", "-q", "tests/unit", *(["tests/contract"] if os.environ.get("DELIVERY_KUBECONFIG") else []), *session.posargs)
+    if os.environ.get("DELIVERY_KUBECONFIG"):
+        session.run("pytest", "-q", "tests/integration", "-m", "oldest")

@@ -182,7 +182,8 @@ class KubernetesCluster:
             if channel.is_open():
                 raise Unavailable(f"the command in {ref} did not end within {timeout:g} s", reason="Timeout")
             stdout, stderr = channel.read_stdout(timeout=0) or "", channel.read_stderr(timeout=0) or ""
-            return Ran(_exit_code(channel), stdout, stderr)
+            code, refusal = _ended(channel)
+            return Ran(code, stdout, stderr + refusal)
         finally:
             channel.close()
 
@@ -396,13 +397,21 @@ def _handshake_body(text: str) -> str:
         return text
 
 
-def _exit_code(channel: Any) -> int:
-    """Return the exit code of an exec; a stream that broke off before its end counts as 255."""
+def _ended(channel: Any) -> tuple[int, str]:
+    """Return the exit code of an exec, and the words of a runtime that could not start it (then the code is 255).
+
+    A stream that broke off before its end has no words either.
+    """
     try:
-        code = channel.returncode
-    except (TypeError, ValueError, KeyError):
-        return 255
-    return 255 if code is None else int(code)
+        status = json.loads(channel.read_channel(ws_client.ERROR_CHANNEL, timeout=0) or "{}")
+    except ValueError:
+        return 255, ""
+    if status.get("status") == "Success":
+        return 0, ""
+    for cause in (status.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode" and str(cause.get("message") or "").isdigit():
+            return int(cause["message"]), ""
+    return 255, status.get("message") or ""
 
 
 def reason_of(error: BaseException) -> str:

@@ -26,6 +26,7 @@ except ImportError:
 
 MOST_BODY = 1_000_000
 NO_CLIENT = 97
+_REFUSED = re.compile(r"not found|no such file|exec failed|cannot execute|permission denied", re.IGNORECASE)
 _STATUS_LINE = re.compile(r"HTTP/\d(?:\.\d)? (\d{3})")
 
 # wget's own -T is left alone: busybox 1.35 as Debian links it crashes on it.
@@ -82,7 +83,9 @@ def is_missing(ran: Ran) -> bool:
     """Return whether the command was not there to be run (the shell's 97, or the container runtime's own refusal)."""
     if ran.code == NO_CLIENT:
         return True
-    return ran.code in (126, 127, 128, 255) and not ran.stdout and not _STATUS_LINE.search(ran.stderr)
+    # 255 is also what a stream that broke off counts as: only a refusal to start the command says that it is not there.
+    refused = ran.code in (126, 127, 128) or (ran.code == 255 and _REFUSED.search(ran.stderr) is not None)
+    return refused and not ran.stdout and not _STATUS_LINE.search(ran.stderr)
 
 
 def parse_exec(ran: Ran) -> Answer:

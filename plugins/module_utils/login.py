@@ -101,9 +101,22 @@ def connect(options: Mapping[str, Any], env: Mapping[str, str] | None = None) ->
         else:
             namespace, context = _load_kubeconfig(options, env, configuration)
     keys = KeyFiles(configuration)
+    try:
+        return _connected(options, configuration, namespace, context, keys)
+    except InvalidRequest:
+        keys.remove()
+        raise
+    except Exception as error:  # the client raises what its libraries raise: for a proxy, a certificate, an address
+        keys.remove()
+        raise InvalidRequest(f"the login cannot be used: {reason_of(error)}; check host, proxy and the certificates") from None
+
+
+def _connected(
+    options: Mapping[str, Any], configuration: Any, namespace: str | None, context: str | None, keys: KeyFiles
+) -> KubernetesCluster:
+    """Return the cluster of a configuration; raise InvalidRequest where it is not the one that is expected."""
     _apply(options, configuration)
     if options.get("expected_context") and context != options["expected_context"]:
-        keys.remove()
         now = f'"{context}"' if context else "no context at all"
         raise InvalidRequest(
             f'this is the wrong cluster: expected_context is "{options["expected_context"]}" but the credentials use {now};'

@@ -189,7 +189,8 @@ class Wanted:
 class Colors:
     """Which colour a route sends its traffic to, and how the pods of each colour are found.
 
-    ``base`` is the selector without the colour; ``services`` {color: Service} where the provider has one for each.
+    ``base`` is the selector without the colour; ``services`` {color: Service} where the provider has one for each, and
+    ``faults`` {color: why the route cannot lead there}.
     """
 
     active: str
@@ -198,6 +199,7 @@ class Colors:
     services: Mapping[str, str]
     backends: tuple[str, ...] = ()
     selectors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     def selector(self, color: str) -> dict[str, str]:
         """Return the labels of the pods of a colour."""
@@ -211,6 +213,8 @@ class Colors:
                 f'no Service has color "{color}": {ref} can be switched to {known};'
                 f" make a Service whose selector has {self.label}: {color}, or name it with services"
             )
+        if color != self.active and color in self.faults:
+            raise InvalidRequest(f"{ref} cannot be switched to {color}: {self.faults[color]}; it stays on {self.active}")
 
 
 class Cluster(Protocol):

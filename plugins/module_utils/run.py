@@ -7,6 +7,7 @@ A step's module gives ``OPTIONS`` (its part of the argument spec) and ``execute(
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,6 +35,7 @@ SECRET_KEYS = (
     "refresh-token",
     "id-token",
 )
+SECRET_NAME = re.compile(r"token|secret|passw|credential|key", re.IGNORECASE)
 MOST_PLANS = 10
 
 
@@ -176,8 +178,8 @@ def kubeconfig_secrets(kubeconfig: Any) -> set[str]:
     """Return the secret values in a kubeconfig that is given as a dict."""
     found: set[str] = set()
     if isinstance(kubeconfig, Mapping):
-        if set(kubeconfig) == {"name", "value"}:
-            # A variable of an exec plugin.
+        if set(kubeconfig) == {"name", "value"} and SECRET_NAME.search(str(kubeconfig["name"])) and len(str(kubeconfig["value"])) > 3:
+            # A variable of an exec plugin. What is shorter would hide words and numbers of the results, and no secret.
             found.add(str(kubeconfig["value"]))
         for key, value in kubeconfig.items():
             if key in SECRET_KEYS and isinstance(value, str) and value:

@@ -132,8 +132,11 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     twin = copy_of(require(cluster, source), ref.name, labels, options["replicas"], options.get("images"))
     try:
         cluster.create(ref, twin, dry_run=check)
-    except Conflict:
-        return Result(before=exists, after=exists)
+    except Conflict as error:
+        _check_labels(ref, cluster.get(ref), labels)
+        # Where the answer to our own request was lost, the second one finds it done, and by us.
+        if not error.details.get("unsure"):
+            return Result(before=exists, after=exists)
     template = twin["spec"]["template"]
     after = {
         "exists": True,

@@ -38,6 +38,7 @@ def test_a_release_and_its_way_back_lose_no_request(shop: Shop) -> None:
     assert traffic.seen["sent"] > 150 * traffic.seen["seconds"]
 
 
+@pytest.mark.oldest
 def test_second_runs_change_nothing(shop: Shop) -> None:
     assert changed(shop.blue_green(f"{IMAGE}:2.0.0")) > 0
     assert changed(shop.blue_green(f"{IMAGE}:2.0.0")) == 0

@@ -105,7 +105,11 @@ def test_recreate_reports_the_downtime_that_the_requests_saw(web: Shop) -> None:
     assert abs(gap - reported) < 4, (gap, reported)
 
 
-BAD = [("nowhere", "ErrImagePull|ImagePullBackOff"), ("broken-crash", "CrashLoopBackOff.*cannot open database"), ("broken-500", "status 500")]
+BAD = [
+    ("nowhere", "ErrImagePull|ImagePullBackOff"),
+    ("broken-crash", "CrashLoopBackOff.*cannot open database"),
+    ("broken-500", "status 500"),
+]
 
 
 @pytest.mark.parametrize(("tag", "sentence"), BAD)
@@ -222,7 +226,11 @@ def store(web: Shop) -> Shop:
     deployment = web.get("Deployment", "web")
     kept = {key: deployment["spec"][key] for key in ("replicas", "selector", "template")}
     web.cluster.delete(web.ref("Deployment", "web"))
-    manifest = {**SET, "metadata": {"name": "web"}, "spec": {**kept, "replicas": 3, "serviceName": "web", "podManagementPolicy": "Parallel"}}
+    manifest = {
+        **SET,
+        "metadata": {"name": "web"},
+        "spec": {**kept, "replicas": 3, "serviceName": "web", "podManagementPolicy": "Parallel"},
+    }
     ref = web.create(manifest)
     assert web.step(wait_rollout, kind=ref.kind, name="web", timeout=60)["status"]["phase"] == "complete"
     return web

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,11 +23,12 @@ COUNTS = re.compile(r"(\d+) (passed|failed|error|errors|skipped)\b")
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its name, its commands, and whether they need the cluster."""
+    """A stage: its name, its commands, whether they need the cluster, and programs without which it is skipped."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     cluster: bool = False
+    needs: tuple[str, ...] = ()
 
 
 DOCS = (f"{BIN}/antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "--check-extra-docs-refs", ".")
@@ -51,7 +53,7 @@ STAGES = (
     Stage("sanity", ((f"{BIN}/python", "tests/tools/sanity.py"),)),
     Stage("cluster", ((f"{ROOT}/tests/cluster/cluster", "up"),), cluster=True),
     Stage("contract", ((f"{BIN}/pytest", "-q", "tests/contract"),), cluster=True),
-    Stage("oldest", ((f"{BIN}/nox", "-s", "oldest"),), cluster=True),
+    Stage("oldest", ((f"{BIN}/nox", "--error-on-missing-interpreters", "-s", "oldest"),), cluster=True, needs=("python3.11",)),
     Stage("integration", ((f"{BIN}/pytest", "-q", "tests/integration"),), cluster=True),
     Stage("molecule", ((f"{BIN}/python", "tests/tools/run_molecule.py"),), cluster=True),
     Stage("local-cluster", ((f"{BIN}/pytest", "-q", "tests/cluster/tests"),)),
@@ -72,6 +74,11 @@ def main(names: list[str]) -> int:
     for stage in chosen:
         if given and stage.name in ("cluster", "local-cluster"):
             rows.append((stage.name, "not needed: KUBECONFIG was given", 0.0))
+            continue
+        absent = [command for command in stage.needs if not shutil.which(command)]
+        if absent:
+            rows.append((stage.name, f"skipped: there is no {absent[0]} here", 0.0))
+            totals["skipped"] += 1
             continue
         print(f"\n== {stage.name}", flush=True)
         started = time.monotonic()

@@ -323,9 +323,19 @@ def test_smoke_test_tries_again_and_reports_each_attempt() -> None:
     assert result.extra["by"] == "web-b-1" and result.extra["body"] == "fine"
 
 
+MISSING = 'error executing command: exec: "sh": executable file not found in $PATH'
+
+
+def test_smoke_test_tries_again_when_the_stream_broke_off() -> None:
+    cluster = web_with_pod()
+    cluster.runs = [Ran(255, "", ""), Ran(0, '{"version": "2.0.0"}', "  HTTP/1.1 200 OK")]
+    done = smoke_test.execute(options(smoke_test, name="web", delay=0), cluster, False)
+    assert [entry["passed"] for entry in done.extra["attempts"]] == [False, True] and len(cluster.commands) == 2
+
+
 def test_smoke_test_takes_the_next_client_when_one_is_missing() -> None:
     cluster = web_with_pod()
-    cluster.runs = [Ran(255, "", ""), Ran(255, "", ""), Ran(0, '{"version": "2.0.0"}', "  HTTP/1.1 200 OK")]
+    cluster.runs = [Ran(255, "", MISSING), Ran(255, "", MISSING), Ran(0, '{"version": "2.0.0"}', "  HTTP/1.1 200 OK")]
     result = smoke_test.execute(options(smoke_test, name="web", json={"version": "2.0.0"}), cluster, False)
     assert result.extra["status"] == 200
     assert [command[0] for command in cluster.commands] == ["sh", "curl", "wget"]
@@ -333,7 +343,7 @@ def test_smoke_test_takes_the_next_client_when_one_is_missing() -> None:
 
 def test_smoke_test_without_any_client_names_the_way_out() -> None:
     cluster = web_with_pod()
-    cluster.runs = [Ran(255, "", "")] * 5
+    cluster.runs = [Ran(255, "", MISSING)] * 5
     with pytest.raises(DeliveryError, match="use via: pod_proxy"):
         smoke_test.execute(options(smoke_test, name="web"), cluster, False)
 

@@ -67,14 +67,29 @@ def read(ref: Ref, manifest: Manifest, services: Sequence[Manifest], wanted: Wan
         raise InvalidRequest(f"{ref} points at several colors ({places}); choose one backend with rule_host and rule_path")
     active = found.pop()
     base = {key: value for key, value in selectors[by_color[active]].items() if key != wanted.color_label}
+    moved = [entry for entry in chosen if entry.service == by_color[active]]
     return Colors(
         active,
         base,
         wanted.color_label,
         services=by_color,
-        backends=tuple(entry.pointer for entry in chosen if entry.service == by_color[active]),
+        backends=tuple(entry.pointer for entry in moved),
         selectors={color: selectors[name] for color, name in by_color.items()},
+        faults=_missing_ports(moved, services, by_color),
     )
+
+
+def _missing_ports(moved: Sequence[Backend], services: Sequence[Manifest], by_color: Mapping[str, str]) -> dict[str, str]:
+    """Return {color: sentence} for the Services that lack a port that a backend asks for: a switch changes the name alone."""
+    found: dict[str, str] = {}
+    ports = {metadata(entry)["name"]: (entry.get("spec") or {}).get("ports") or [] for entry in services}
+    for color, name in by_color.items():
+        there = [str(value) for port in ports.get(name, []) for value in (port.get("port"), port.get("name")) if value is not None]
+        for entry in moved:
+            asked = (entry.port or {}).get("number") or (entry.port or {}).get("name")
+            if asked is not None and str(asked) not in there:
+                found[color] = f"the backend of {entry} asks for port {asked}, and Service {name} has {', '.join(there) or 'none'}"
+    return found
 
 
 def _siblings(ref: Ref, chosen: Sequence[Backend], selectors: Mapping[str, Mapping[str, str]], label: str) -> dict[str, str]:

@@ -42,6 +42,10 @@ class CallbackModule(CallbackBase):
         """Take an item of a step that succeeded."""
         self._write(result, False)
 
+    def v2_runner_item_on_failed(self, result: Any) -> None:
+        """Take an item of a step that failed."""
+        self._write(result, True)
+
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Take a step that failed."""
         self._write(result, True)
