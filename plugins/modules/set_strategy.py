@@ -166,11 +166,13 @@ pods:
       sample: 5
     at_most:
       description:
-        - The pods that exist, without those on their way out.
+        - The pods that exist, without those on their way out. In a Deployment a new pod may come some milliseconds before
+          an old one is told to go, since each ReplicaSet carries out its own part; what they are told never adds up to more.
         - With V(RollingUpdate) a Deployment does not wait for a pod to be gone before it makes the next one, and has no
-          field that would make it. So the pods that still end, C(status.terminatingReplicas), come on top, each for its
-          termination grace period at most. With V(Recreate), in a StatefulSet, and in a DaemonSet without surge the
-          number includes them.
+          field that would make it wait (C(podReplacementPolicy) is one of a Job). So the pods that still end,
+          C(status.terminatingReplicas), come on top, each for its termination grace period at most. A quota needs room for them.
+        - With V(Recreate), in a StatefulSet, and in a DaemonSet without surge the number includes all pods whose
+          containers still run.
       type: int
       sample: 6
     at_least:

@@ -494,3 +494,9 @@ def test_the_way_to_recreate_and_back_leaves_no_trace() -> None:
     assert there["spec"]["strategy"] == {"type": "Recreate"}
     back = applied(there, max_surge="25%", max_unavailable="25%")
     assert observed_strategy("Deployment", back) == observed_strategy("Deployment", before)
+
+
+def test_too_large_a_surge_is_refused_where_there_are_no_pods_yet() -> None:
+    with pytest.raises(InvalidRequest, match="more than a controller can count"):
+        plan(workload(pods=0), max_surge=str(LARGEST))
+    assert plan(workload(pods=0), max_surge=str(LARGEST - 1)).changed

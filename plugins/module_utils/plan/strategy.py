@@ -198,12 +198,8 @@ def plan_strategy(ref: Ref, workload: Manifest, asked: Strategy) -> Change:
     then = replace(now, **{name: value for name, value in wanted.items() if value is not None})
     _check_limits(ref, then, asked)
     _check_deadline(ref, then, asked)
+    _check_countable(ref, then, asked, wanted_pods(ref.kind, workload))
     before, after = now.words(asked), then.words(asked)
-    limits = pod_limits(ref.kind, then, wanted_pods(ref.kind, workload))
-    if asked.max_surge is not None and limits["at_most"] > LARGEST:
-        # The controller's own sum would overflow, and the rollout stand still without a word.
-        surge = asked.max_surge.plain
-        raise InvalidRequest(f"max_surge {surge} of {ref} allows {limits['at_most']} pods, more than a controller can count; use less")
     patch = _patch(ref.kind, workload, now, then)
     if not patch:
         return Change(before, after)
@@ -233,6 +229,15 @@ def _check_deadline(ref: Ref, then: Strategy, asked: Strategy) -> None:
     if then.progress_deadline_seconds is not None and then.progress_deadline_seconds <= (then.min_ready_seconds or 0):
         both = " and ".join(_told(name, then, asked) for name in ("progress_deadline_seconds", "min_ready_seconds"))
         raise InvalidRequest(f"{ref} cannot have {both}: the deadline must be more; raise the one or lower the other")
+
+
+def _check_countable(ref: Ref, then: Strategy, asked: Strategy, wanted: int) -> None:
+    """Raise InvalidRequest for a surge with which the controller's own sum overflows: its rollout would stand still without a word."""
+    if asked.max_surge is None:
+        return
+    most = pod_limits(ref.kind, then, max(wanted, 1))["at_most"]
+    if most > LARGEST:
+        raise InvalidRequest(f"max_surge {asked.max_surge.plain} of {ref} allows {most} pods, more than a controller can count; use less")
 
 
 def _told(name: str, then: Strategy, asked: Strategy) -> str:
