@@ -37,7 +37,7 @@ options:
       - V(OnDelete) replaces a pod when somebody deletes it. For a StatefulSet or DaemonSet.
       - The default is V(RollingUpdate) where O(profile), O(max_surge), O(max_unavailable) or O(partition) is given, and
         else what the workload has.
-      - Without V(RollingUpdate) there are no limits, so the workload's own are dropped.
+      - The other two have no limits, so a switch to one of them drops those that are there, and the partition.
     type: str
     choices: [Recreate, RollingUpdate, OnDelete]
   profile:
@@ -64,9 +64,9 @@ options:
       - How many pods may be missing from the wanted number, as a number or as a percentage of it, at most V(100%). It
         is rounded down, for a DaemonSet up.
       - V(0) goes only together with a surge above 0.
-      - A StatefulSet can have more than V(1) only where the API server's feature gate C(MaxUnavailableStatefulSet) is on.
-        Up to Kubernetes 1.36 it is off, and the API server drops the field without a word. The step finds that out by a
-        dry run and refuses.
+      - A StatefulSet can have more than V(1) only where the cluster's feature gate C(MaxUnavailableStatefulSet) is on. In
+        Kubernetes 1.36 it is off by default, and the API server then drops the field without a word. The step finds that
+        out by a dry run and refuses.
     type: str
   partition:
     description:
@@ -83,8 +83,8 @@ options:
   revision_history_limit:
     description:
       - How many old revisions are kept to go back to. V(0) leaves no way back.
-      - A StatefulSet's API would take less than 0, with a warning. The step does not, because some versions of the
-        controller crash on it.
+      - Of a StatefulSet the API server takes less than 0, with a warning. The step does not, because older controllers
+        crash on it.
     type: int
 notes:
   - A HorizontalPodAutoscaler changes the wanted number whenever it likes. RV(pods) goes by the number that there is now.
@@ -156,6 +156,7 @@ pods:
   description:
     - How many pods there will be during an update that starts with all of them available.
     - Pods can be missing for other reasons too, such as a node that goes away.
+    - Where rounding leaves no surge and no missing pod, one may be missing, since nothing could be replaced otherwise.
   returned: success
   type: dict
   sample: {wanted: 5, at_most: 6, at_least: 4}
@@ -178,7 +179,7 @@ pods:
     at_least:
       description:
         - The pods that are available.
-        - With O(type=OnDelete) the controller itself takes none away.
+        - With O(type=OnDelete) it is all of them, because only who deletes a pod takes it away.
       type: int
       sample: 4
 duration:
