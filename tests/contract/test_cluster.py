@@ -90,6 +90,19 @@ def test_a_strategic_patch_merges_containers_by_name(made: tuple[Any, Ref]) -> N
     assert containers["app"]["env"][0]["value"] == "1"
 
 
+def test_a_stateful_set_keeps_max_unavailable_only_where_it_fills_it_in(cluster: tuple[Any, str]) -> None:
+    found, namespace = cluster
+    ref = Ref("StatefulSet", namespace, "db")
+    manifest = {**deployment(namespace), "kind": "StatefulSet", "metadata": {"name": "db", "namespace": namespace}}
+    manifest["spec"] = {**manifest["spec"], "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}
+    found.create(ref, manifest)
+    filled_in = "maxUnavailable" in found.get(ref)["spec"]["updateStrategy"]["rollingUpdate"]
+    body = {"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 2}}}}
+    for dry_run in (True, False):
+        rolling = found.patch(ref, body, MERGE_PATCH, dry_run=dry_run)["spec"]["updateStrategy"]["rollingUpdate"]
+        assert rolling == {"partition": 1, **({"maxUnavailable": 2} if filled_in else {})}
+
+
 def test_a_json_patch_whose_test_fails_conflicts(made: tuple[Any, Ref]) -> None:
     cluster, ref = made
     where = "/metadata/annotations/team"

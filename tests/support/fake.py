@@ -41,6 +41,8 @@ class FakeCluster:
         self.commands: list[list[str]] = []
         self.answers: list[Answer | Exception] = []
         self.log_lines: list[str] = []
+        # The feature gate MaxUnavailableStatefulSet, off as it is by default.
+        self.max_unavailable_of_stateful_sets = False
         self._version = 1
         self._objects: dict[Ref, Manifest] = {}
         self._events: list[tuple[int, str, Manifest]] = []
@@ -130,6 +132,8 @@ class FakeCluster:
                 if asked and asked != current["metadata"]["resourceVersion"]:
                     raise Conflict(f"Cannot patch {ref}: the object has been modified")
                 wanted = _merge(copy.deepcopy(current), body, patch_type == STRATEGIC_PATCH)
+            if ref.kind == "StatefulSet" and not self.max_unavailable_of_stateful_sets and _max_unavailable(current) is None:
+                (wanted["spec"].get("updateStrategy") or {}).get("rollingUpdate", {}).pop("maxUnavailable", None)
             wanted["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"]
             if dry_run or wanted == current:
                 return wanted
@@ -187,6 +191,12 @@ class FakeCluster:
 def _ref(manifest: Manifest) -> Ref:
     """Return what names an object."""
     return Ref(manifest["kind"], manifest["metadata"].get("namespace") or "shop", manifest["metadata"]["name"])
+
+
+def _max_unavailable(stateful_set: Manifest) -> Any:
+    """Return how many pods of a StatefulSet may be missing, or None where that is not there."""
+    strategy = (stateful_set.get("spec") or {}).get("updateStrategy") or {}
+    return (strategy.get("rollingUpdate") or {}).get("maxUnavailable")
 
 
 def _selects(query: Query, manifest: Manifest) -> bool:

@@ -19,6 +19,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     route_info,
     scale,
     set_image,
+    set_strategy,
     smoke_test,
     switch_color,
     wait_rollout,
@@ -54,6 +55,8 @@ CHANGES = {
     "set_image of the only container": (set_image, {"name": "web-blue", "images": {"*": "podinfo:3.0.0"}}),
     "scale": (scale, {"name": "web-blue", "replicas": 5}),
     "scale to 0": (scale, {"name": "web-blue", "replicas": 0}),
+    "set_strategy": (set_strategy, {"name": "web-blue", "profile": "conservative", "min_ready_seconds": 5}),
+    "set_strategy Recreate": (set_strategy, {"name": "web-blue", "type": "Recreate"}),
     "switch_color": (switch_color, {"name": "web", "color": "green", "wait": False}),
     "switch_color with notes": (switch_color, {"name": "web", "color": "green", "wait": False, "annotations": {"a/b": "c"}}),
     "switch_color notes alone": (switch_color, {"name": "web", "color": "blue", "annotations": {"a/b": "c"}}),
@@ -77,7 +80,7 @@ def test_changes_once_and_check_mode_predicts_it(step: Any, given: dict[str, Any
     assert again.before == again.after
 
 
-@pytest.mark.parametrize(("step", "given"), list(CHANGES.values())[:6], ids=list(CHANGES)[:6])
+@pytest.mark.parametrize(("step", "given"), list(CHANGES.values())[:8], ids=list(CHANGES)[:8])
 def test_foreign_fields_stay(step: Any, given: dict[str, Any]) -> None:
     cluster = shop()
     ref = Ref("Service" if step is switch_color else "Deployment", "shop", given["name"])
@@ -104,6 +107,43 @@ def test_a_change_in_between_is_planned_again_and_kept() -> None:
     assert cluster.get(ref)["spec"]["replicas"] == 5
 
 
+def test_a_limit_that_comes_in_between_counts() -> None:
+    cluster = shop()
+    ref = Ref("Deployment", "shop", "web-blue")
+
+    def meddle() -> None:
+        other = cluster.get(ref)
+        other["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 3}}
+        cluster.put(other)
+
+    cluster.before_patch = meddle
+    with pytest.raises(DeliveryError, match=r"max_surge 0 \(as it is\) and max_unavailable 0"):
+        set_strategy.execute(options(set_strategy, name="web-blue", max_unavailable="0"), cluster, False)
+    assert cluster.writes == []
+    cluster.before_patch = meddle
+    result = set_strategy.execute(options(set_strategy, name="web-blue", max_unavailable="1"), cluster, False)
+    assert result.before["max_unavailable"] == 3 and result.extra["pods"] == {"wanted": 3, "at_most": 3, "at_least": 2}
+
+
+@pytest.mark.parametrize("gate", [False, True])
+@pytest.mark.parametrize("check", [False, True])
+def test_a_limit_that_would_be_dropped_in_silence_is_refused(gate: bool, check: bool) -> None:
+    found = {**deployment("db", replicas=5), "kind": "StatefulSet"}
+    cluster = FakeCluster(found)
+    cluster.max_unavailable_of_stateful_sets = gate
+    given = options(set_strategy, kind="StatefulSet", name="db", max_unavailable="2", partition=1)
+    if gate:
+        result = set_strategy.execute(given, cluster, check)
+        assert result.changed and result.extra["pods"] == {"wanted": 5, "at_most": 5, "at_least": 3}
+        assert len(cluster.writes) == (0 if check else 1)
+        return
+    with pytest.raises(DeliveryError, match="would be dropped by the API server.*MaxUnavailableStatefulSet.*use max_unavailable: 1"):
+        set_strategy.execute(given, cluster, check)
+    assert cluster.writes == []
+    one = set_strategy.execute({**given, "max_unavailable": "1"}, cluster, check)
+    assert one.after == {"type": "RollingUpdate", "max_unavailable": 1, "partition": 1}
+
+
 def test_a_switch_in_between_is_not_undone() -> None:
     cluster = shop()
 
@@ -125,6 +165,9 @@ REFUSED = {
     "empty images": (set_image, {"name": "web-blue", "images": {}}, "images is empty"),
     "missing Deployment": (set_image, {"name": "nope", "images": {"app": "a:1"}}, "Deployment shop/nope does not exist"),
     "negative replicas": (scale, {"name": "web-blue", "replicas": -1}, "must be 0 or more, got -1"),
+    "a profile and a limit": (set_strategy, {"name": "web-blue", "profile": "fast", "max_surge": "1"}, "leave out profile, or max_surge"),
+    "no way to replace a pod": (set_strategy, {"name": "web-blue", "max_surge": "0", "max_unavailable": "0"}, "could replace no pod"),
+    "strategy of nothing": (set_strategy, {"name": "nope", "type": "Recreate"}, "Deployment shop/nope does not exist"),
     "color without Deployment": (switch_color, {"name": "web", "color": "purple"}, 'no Deployment in namespace shop has color "purple"'),
     "unknown provider": (switch_color, {"name": "web", "color": "green", "provider": "carrier"}, 'there is no provider "carrier"'),
     "missing Service": (switch_color, {"name": "nope", "color": "green"}, "Service shop/nope does not exist"),
@@ -423,6 +466,7 @@ STEPS = (
     route_info,
     scale,
     set_image,
+    set_strategy,
     smoke_test,
     switch_color,
     wait_rollout,
