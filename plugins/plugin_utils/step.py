@@ -27,6 +27,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     scale,
     set_image,
     smoke_test,
+    strategy_info,
     switch_color,
     wait_rollout,
 )
@@ -42,6 +43,7 @@ STEPS = {
         scale,
         set_image,
         smoke_test,
+        strategy_info,
         switch_color,
         wait_rollout,
     )

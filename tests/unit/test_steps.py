@@ -20,6 +20,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     scale,
     set_image,
     smoke_test,
+    strategy_info,
     switch_color,
     wait_rollout,
 )
@@ -414,6 +415,7 @@ STEPS = (
     scale,
     set_image,
     smoke_test,
+    strategy_info,
     switch_color,
     wait_rollout,
 )
