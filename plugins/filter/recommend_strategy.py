@@ -74,8 +74,8 @@ EXAMPLES = r"""
 
 - name: Without a cluster
   ansible.builtin.debug:
-    msg: "{{ {} | progressive.delivery.recommend_strategy(double_resources=false) }}"
-  # strategy: rolling_update
+    msg: "{{ ({} | progressive.delivery.recommend_strategy(double_resources=false)).strategy }}"
+  # rolling_update
 
 - name: Release with what suits
   ansible.builtin.include_role:
@@ -128,7 +128,7 @@ _value:
       description: The other strategies, those that are possible here first, each with why not.
       type: list
       elements: dict
-      sample: [{strategy: recreate, title: Recreate, possible: true, why_not: It has a downtime., playbook: progressive.delivery.recreate}]
+      sample: [{strategy: recreate, title: Recreate, possible: true, why_not: It has a downtime., playbook: null}]
     playbook:
       description: The playbook that follows the strategy; none where this collection has none yet.
       type: str

@@ -45,6 +45,7 @@ class Survey:
             "kind": self.ref.kind,
             "replicas": _replicas(workload),
             "update_strategy": (spec.get("strategy") or spec.get("updateStrategy") or {}).get("type"),
+            "selector": (spec.get("selector") or {}).get("matchLabels") or {},
             "readiness_probe": any(entry.get("readinessProbe") for entry in containers),
             "requests": per_pod(pod),
             "capacity": self._capacity(pod),

@@ -95,6 +95,10 @@ facts:
       description: The type of its update strategy.
       type: str
       sample: RollingUpdate
+    selector:
+      description: The labels by which it selects its pods.
+      type: dict
+      sample: {app: web}
     readiness_probe:
       description: Whether one of its containers has a readinessProbe.
       type: bool

@@ -48,9 +48,10 @@ class FakeCluster:
         self.commands: list[list[str]] = []
         self.answers: list[Answer | Exception] = []
         self.log_lines: list[str] = []
-        # What is served beside the core; and the kinds that may not be read.
+        # What is served beside the core; the kinds that may not be read; those that a group is served without.
         self.groups = ["apps", "autoscaling", "coordination.k8s.io", "discovery.k8s.io", "networking.k8s.io"]
         self.forbidden: set[str] = set()
+        self.unserved: set[str] = set()
         self._version = 1
         self._objects: dict[Ref, Manifest] = {}
         self._events: list[tuple[int, str, Manifest]] = []
@@ -196,7 +197,7 @@ class FakeCluster:
         if kind in self.forbidden:
             raise Forbidden(f"Not allowed to {attempt}")
         group, slash, _version = KINDS[kind].group_version.partition("/")
-        if slash and group not in self.groups:
+        if (slash and group not in self.groups) or kind in self.unserved:
             raise NotFound(f"{KINDS[kind].plural}: the server could not find the requested resource")
 
     def _store(self, ref: Ref, manifest: Manifest, event: str) -> Manifest:

@@ -18,6 +18,7 @@ from ..model import WORKLOAD_KINDS, parse_kind
 PURPOSES = ("release", "compare_variants", "rehearse")
 SHARED_MODES = ("ReadWriteMany", "ReadOnlyMany")
 NGINX = "k8s.io/ingress-nginx"
+COLOR_LABEL = "version"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ STRATEGIES: dict[str, Strategy] = {
             testing="none",
             tools="nothing",
             suits="development, versions that cannot run side by side",
-            playbook="progressive.delivery.recreate",
         ),
         Strategy(
             "rolling_update",
@@ -64,7 +64,6 @@ STRATEGIES: dict[str, Strategy] = {
             testing="basic",
             tools="nothing",
             suits="production, as a rule",
-            playbook="progressive.delivery.rolling_update",
         ),
         Strategy(
             "blue_green",
@@ -100,7 +99,7 @@ STRATEGIES: dict[str, Strategy] = {
             complexity=4,
             duration="long",
             testing="step by step",
-            tools="Flagger, metrics, a router that splits",
+            tools="Flagger, metrics, a router",
             suits="risky changes, often",
         ),
         Strategy(
@@ -112,7 +111,7 @@ STRATEGIES: dict[str, Strategy] = {
             complexity=4,
             duration="open",
             testing="by metrics",
-            tools="a router that tells requests apart",
+            tools="a router (header, cookie)",
             suits="which of two variants is better",
         ),
         Strategy(
@@ -124,7 +123,7 @@ STRATEGIES: dict[str, Strategy] = {
             complexity=5,
             duration="open",
             testing="copied requests",
-            tools="a router that copies requests",
+            tools="a router (mirror)",
             suits="a rehearsal that no user sees",
         ),
     )
@@ -170,9 +169,10 @@ class Facts:
     # Found.
     namespace: str = ""
     name: str = ""
-    kind: str = "Deployment"
+    kind: str | None = None
     replicas: int | None = None
     update_strategy: str | None = None
+    selector: Mapping[str, str] | None = None
     readiness_probe: bool | None = None
     requests: Mapping[str, Any] | None = None
     capacity: Mapping[str, Any] | None = None
@@ -186,9 +186,7 @@ class Facts:
     def of(cls, given: Any) -> Facts:
         """Return the facts of a mapping; raise InvalidRequest for one that cannot be."""
         if not isinstance(given, Mapping):
-            raise InvalidRequest(
-                f"the facts of a recommendation are a mapping, got {type(given).__name__}; strategy_info returns them as facts"
-            )
+            raise InvalidRequest(f"the facts are a mapping, got {type(given).__name__}; strategy_info returns them as facts")
         known = [entry.name for entry in fields(cls)]
         for key in given:
             if key not in known:
@@ -200,8 +198,9 @@ class Facts:
                 raise InvalidRequest(f'{key} must be true, false or nothing, got "{getattr(facts, key)}"')
         if facts.purpose not in PURPOSES:
             raise InvalidRequest(f'purpose must be one of {", ".join(PURPOSES)}, got "{facts.purpose}"')
-        parse_kind(str(facts.kind), WORKLOAD_KINDS)
-        for key in ("requests", "capacity", "autoscaler", "routes"):
+        if facts.kind is not None:
+            parse_kind(str(facts.kind), WORKLOAD_KINDS)
+        for key in ("selector", "requests", "capacity", "autoscaler", "routes"):
             if not isinstance(getattr(facts, key), (Mapping, type(None))):
                 raise InvalidRequest(f'{key} must be a mapping as strategy_info returns it, got "{getattr(facts, key)}"')
         for key, number in (("replicas", facts.replicas), ("capacity.pods", (facts.capacity or {}).get("pods"))):
@@ -218,7 +217,12 @@ class Facts:
     def target(self) -> str:
         """Return the workload as a sentence names it, or an empty string."""
         where = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind} {where}" if self.name else ""
+        return f"{self.workload} {where}" if self.name else ""
+
+    @property
+    def workload(self) -> str:
+        """Return its kind as Kubernetes spells it; a Deployment where nobody says."""
+        return parse_kind(str(self.kind), WORKLOAD_KINDS) if self.kind else "Deployment"
 
     @property
     def room(self) -> int | None:
@@ -276,21 +280,22 @@ def hindrance(name: str, facts: Facts) -> str | None:
 
 def _no_recreate(facts: Facts) -> str | None:
     """Return why the kind has no Recreate."""
-    return None if facts.kind == "Deployment" else f"A {facts.kind} has no Recreate: it replaces its pods in place, one after the other."
+    kind = facts.workload
+    return None if kind == "Deployment" else f"A {kind} has no Recreate: it replaces its pods in place, one after the other."
 
 
 def _no_twin(facts: Facts) -> str | None:
     """Return why there can be no second workload beside this one."""
-    if facts.kind == "StatefulSet":
+    if facts.workload == "StatefulSet":
         return "A StatefulSet has names and volumes of its own: a second one beside it would run on other data."
-    if facts.kind == "DaemonSet":
+    if facts.workload == "DaemonSet":
         return "A DaemonSet has one pod on each node: a second one beside it would meet it on every node."
     return None
 
 
 def _one_writer(facts: Facts) -> str | None:
     """Return why a second version may not run at the same time: a volume that one node, or one pod, may mount."""
-    if facts.kind != "Deployment":
+    if facts.workload != "Deployment":
         return None
     for claim in facts.claims or ():
         modes = claim.get("access_modes")
@@ -312,7 +317,7 @@ def _no_double(facts: Facts) -> str | None:
     if facts.double_resources is False:
         return "There is no budget for twice the resources."
     if facts.room is not None and facts.room < facts.pods:
-        return f"Twice the resources do not fit: that takes {_pods(facts.pods)} more, and there is room for {_room(facts)}."
+        return f"Twice the resources do not fit: that takes {_more_pods(facts.pods)}, and there is room for {_room(facts)}."
     return None
 
 
@@ -420,7 +425,7 @@ def _kind(facts: Facts) -> Answer:
         " the update at the last ones for as long as they are looked at.",
         "DaemonSet": "It is a DaemonSet: its pods are replaced node by node.",
     }
-    return facts.kind, said[facts.kind]
+    return facts.workload, said[facts.workload] if facts.kind else "Nobody has said what it is: it is taken for a Deployment."
 
 
 def _volume(facts: Facts) -> Answer:
@@ -428,10 +433,7 @@ def _volume(facts: Facts) -> Answer:
     against = _one_writer(facts)
     if against:
         return "yes", f"{against} The old pods have to be gone first."
-    return (
-        "no",
-        "No volume that was found forbids two versions at once." if facts.claims is not None else "Nothing is known of its volumes.",
-    )
+    return "no", "Nothing is known of its volumes." if facts.claims is None else "No volume of it forbids two versions at once."
 
 
 def _downtime(facts: Facts) -> Answer:
@@ -458,10 +460,9 @@ def _double(facts: Facts) -> Answer:
         return "no", against
     budget = "There is a budget for twice the resources" if facts.double_resources else ""
     if facts.room is None:
-        unseen = "whether they fit is not known"
-        return "unknown", f"{budget}; {unseen}." if budget else "Whether there is room for twice the resources is not known."
-    room = f"room for the {_pods(facts.pods)} more that this takes"
-    return "yes", f"{budget}, and {room}." if budget else f"There is {room}."
+        return "unknown", f"{budget}; whether they fit is not known." if budget else "Whether twice the resources fit is not known."
+    room = f"{_more_pods(facts.pods)} would fit"
+    return "yes", f"{budget}, and {room}." if budget else f"There is room for twice the resources: {room}."
 
 
 def _instant(facts: Facts) -> Answer:
@@ -572,9 +573,9 @@ def costs(strategy: Strategy, facts: Facts) -> dict[str, Any]:
     if facts.replicas is not None:
         more = math.ceil(round(facts.replicas * (strategy.resources - 1), 6))
     factor, downtime = strategy.resources, strategy.downtime
-    if strategy.name == "rolling_update" and facts.kind != "Deployment":
+    if strategy.name == "rolling_update" and facts.workload != "Deployment":
         factor, more = 1.0, 0 if more is not None else None
-        downtime = "on one node after the other" if facts.kind == "DaemonSet" else "none, with one pod less meanwhile"
+        downtime = "on one node after the other" if facts.workload == "DaemonSet" else "none, with one pod less meanwhile"
     if strategy.name == "rolling_update" and _one_pod_is_replaced(facts):
         downtime = "yes, while its only pod is replaced"
     return {
@@ -589,7 +590,7 @@ def costs(strategy: Strategy, facts: Facts) -> dict[str, Any]:
 
 def _one_pod_is_replaced(facts: Facts) -> bool:
     """Return whether an update takes the only pod away before there is another."""
-    return facts.replicas == 1 and (facts.kind == "StatefulSet" or (facts.kind == "Deployment" and facts.room == 0))
+    return facts.replicas == 1 and (facts.workload == "StatefulSet" or (facts.workload == "Deployment" and facts.room == 0))
 
 
 def needs(strategy: Strategy, facts: Facts) -> list[str]:
@@ -615,9 +616,7 @@ def _wishes(strategy: Strategy, facts: Facts) -> list[str]:
     if not facts.downtime_ok and strategy.name == "recreate":
         found.append("For no downtime: a claim that is ReadWriteMany, or the data outside of the pods.")
     if not facts.downtime_ok and strategy.name == "rolling_update" and _one_pod_is_replaced(facts):
-        found.append(
-            "For no downtime: a second replica, or room for one more pod." if facts.room == 0 else "For no downtime: a second replica."
-        )
+        found.append(f"For no downtime: {'room for one more pod' if facts.room == 0 else 'a second replica'}.")
     return found
 
 
@@ -628,13 +627,11 @@ def _room_needs(strategy: Strategy, facts: Facts) -> list[str]:
         return []
     found = []
     if facts.room is None:
-        found.append(f"Room for {_pods(more) + ' more' if more else 'more pods'}: how much there is, is not known.")
+        found.append(f"Room for {_more_pods(more) if more else 'more pods'}: how much there is, is not known.")
     elif strategy.name == "rolling_update" and facts.room == 0:
-        found.append(
-            "Room for one more pod. Without it the update needs max_surge 0 and max_unavailable 1, and has one pod less meanwhile."
-        )
+        found.append("Room for one more pod: without it the update takes max_surge 0 and max_unavailable 1, one pod less meanwhile.")
     elif more and facts.room < more:
-        found.append(f"Room for {_pods(more)} more; there is room for {_room(facts)}, so fewer run.")
+        found.append(f"Room for {_more_pods(more)}: there is room for {_room(facts)}, so fewer run.")
     if facts.room is not None and facts.requests is not None and not any(facts.requests.values()):
         found.append("Requests for cpu and memory: its pods have none, so that they fit is a guess.")
     return found
@@ -683,23 +680,32 @@ def _workload_needs(strategy: Strategy, facts: Facts) -> list[str]:
         if not claim.get("access_modes"):
             found.append(f"To know how PersistentVolumeClaim {claim.get('name')} may be mounted: it could not be read.")
     if facts.autoscaler and strategy.name in ("blue_green", "canary", "ab_test", "shadow"):
-        scaler = facts.autoscaler
+        name, low, high = (facts.autoscaler.get(key) for key in ("name", "min", "max"))
+        found.append(f"An autoscaler for the second Deployment: {name} ({low} to {high} pods) scales the first alone.")
+    if strategy.name == "blue_green" and facts.selector and COLOR_LABEL not in facts.selector:
         found.append(
-            f"An autoscaler for the second Deployment: HorizontalPodAutoscaler {scaler.get('name')} ({scaler.get('min')} to {scaler.get('max')}"
-            " pods) scales this one alone."
+            f"A label that tells the colors apart: blue_green_color_label ({COLOR_LABEL} by default) must be one of those that it selects"
+            f" by, and these are {', '.join(sorted(facts.selector))}."
         )
+    if facts.unknown:
+        found.append(f"The right to look: {', '.join(facts.unknown)} could not be read.")
     return found
 
 
 def alternatives(chosen: Strategy, facts: Facts) -> list[dict[str, Any]]:
     """Return the other strategies, those that are possible first, each with why not."""
-    found = []
+    found: list[dict[str, Any]] = []
     for strategy in STRATEGIES.values():
         if strategy is not chosen:
             against = hindrance(strategy.name, facts)
-            why = against or _why_not(strategy, chosen, facts)
             found.append(
-                {"strategy": strategy.name, "title": strategy.title, "possible": not against, "why_not": why, "playbook": strategy.playbook}
+                {
+                    "strategy": strategy.name,
+                    "title": strategy.title,
+                    "possible": not against,
+                    "why_not": against or _why_not(strategy, chosen, facts),
+                    "playbook": strategy.playbook,
+                }
             )
     return sorted(found, key=lambda entry: (not entry["possible"], STRATEGIES[entry["strategy"]].complexity))
 
@@ -711,34 +717,24 @@ def _why_not(strategy: Strategy, chosen: Strategy, facts: Facts) -> str:
     if chosen.name == "ab_test":
         return "It does not tell which of two variants is better."
     if chosen.name == "shadow":
-        return (
-            "Users would meet the new version before it is proven." if strategy.name != "ab_test" else "Users would meet the new version."
-        )
-    if strategy.name == "ab_test":
-        return "It compares two variants, and that is not asked for."
-    if strategy.name == "shadow":
-        return "It rehearses with copies of requests, and that is not asked for."
-    if strategy.name == "recreate":
-        return "It has a downtime, and a slow way back."
+        return "Users would meet the new version before it is proven."
     if strategy.name == "rolling_update":
-        if chosen.name == "recreate":
-            return "It is one step less simple. Choose it where both versions may answer for a while: then there is no downtime."
-        return (
-            "Its way back takes as long as the way there."
-            if chosen.name == "blue_green"
-            else "All users get the new version before it is judged."
-        )
-    if strategy.name == "blue_green":
-        return (
-            "All users get the new version at once."
-            if facts.risky
-            else "It takes twice the resources, and an instant way back is not asked for."
-        )
-    if chosen.name == "blue_green":
+        return {
+            "recreate": "It is less simple. Choose it where both versions may answer for a while: then there is no downtime.",
+            "blue_green": "Its way back takes as long as the way there.",
+        }.get(chosen.name, "All users get the new version before anybody has judged it.")
+    if strategy.name == "blue_green" and facts.risky:
+        return "All users get the new version at once."
+    if strategy.name in ("canary", "flagger") and chosen.name == "blue_green":
         return "Its way back is not instant."
-    if chosen.name == "flagger":
+    if strategy.name == "canary" and chosen.name == "flagger":
         return "Flagger is here and takes its steps by itself."
-    return "It is slow and complex, and nobody has called the change risky."
+    return {
+        "recreate": "It has a downtime, and its way back is another one.",
+        "blue_green": "It takes twice the resources, and an instant way back is not asked for.",
+        "ab_test": "It compares two variants, and that is not asked for.",
+        "shadow": "It rehearses with copies of requests, and that is not asked for.",
+    }.get(strategy.name, "It is slow and complex, and nobody has called the change risky.")
 
 
 def _by_router(facts: Facts, ability: str, what: str) -> str:
@@ -767,9 +763,9 @@ def _room(facts: Facts) -> str:
     return f"{facts.room or 'none'} on the nodes"
 
 
-def _pods(count: int) -> str:
-    """Return a number of pods as words."""
-    return "1 pod" if count == 1 else f"{count} pods"
+def _more_pods(count: int) -> str:
+    """Return a number of further pods as words."""
+    return "1 more pod" if count == 1 else f"{count} more pods"
 
 
 def _lower(sentence: str) -> str:
