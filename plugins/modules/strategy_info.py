@@ -15,7 +15,7 @@ description:
     routes lead to it, and which routers and controllers the cluster has.
   - The facts have the shape that the filter P(progressive.delivery.recommend_strategy#filter) takes.
   - It takes a dozen requests and the right to read the workload. What else may not be read is none, and is listed under
-    C(unknown); that is no failure.
+    C(unknown); that is no failure. The one large request is the list of all running pods, which the free room takes.
   - Whether a pod fits is counted node by node, by requests, number of pods, taints, node selector, required node affinity
     and host ports. Affinity between pods, topology spread, zones of volumes and preemption are not considered. Quotas
     with scopes are left out.

@@ -47,6 +47,7 @@ VARYING = (
     "by",
     "body",
     "facts",
+    "observed",
     "revisions",
     "settled",
     "deprecations",

@@ -771,4 +771,4 @@ def _more_pods(count: int) -> str:
 def _lower(sentence: str) -> str:
     """Return a sentence as it stands after a colon; a name at its start stays as it is."""
     first = sentence.split(" ")[0]
-    return sentence if first[1:] != first[1:].lower() or first in ("Flagger",) else sentence[:1].lower() + sentence[1:]
+    return sentence if first[1:] != first[1:].lower() else sentence[:1].lower() + sentence[1:]
