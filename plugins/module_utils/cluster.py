@@ -94,6 +94,10 @@ class KubernetesCluster:
             item.setdefault("kind", query.kind)
         return Listing(items, answer["metadata"]["resourceVersion"])
 
+    def api_groups(self) -> Sequence[str]:
+        """Return the names of the API groups that are served: which kinds of others are installed."""
+        return sorted(entry["name"] for entry in self._json("GET", "/apis").get("groups") or [])
+
     def watch(self, query: Query, resource_version: str, timeout: float) -> Iterator[tuple[str, Manifest]]:
         """Yield (type, object) from ``resource_version`` on; end after ``timeout`` seconds; raise Gone when too old."""
         parameters = {

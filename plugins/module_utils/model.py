@@ -54,16 +54,21 @@ KINDS: dict[str, Kind] = {
         Kind("Deployment", "apps/v1", "deployments"),
         Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
         Kind("Event", "v1", "events"),
+        Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
         Kind("HorizontalPodAutoscaler", "autoscaling/v2", "horizontalpodautoscalers"),
         Kind("Ingress", "networking.k8s.io/v1", "ingresses"),
+        Kind("IngressClass", "networking.k8s.io/v1", "ingressclasses", namespaced=False),
+        Kind("IngressRoute", "traefik.io/v1alpha1", "ingressroutes"),
         Kind("Lease", "coordination.k8s.io/v1", "leases"),
         Kind("Namespace", "v1", "namespaces", namespaced=False),
         Kind("Node", "v1", "nodes", namespaced=False),
+        Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims"),
         Kind("Pod", "v1", "pods"),
         Kind("ReplicaSet", "apps/v1", "replicasets"),
         Kind("ResourceQuota", "v1", "resourcequotas"),
         Kind("Service", "v1", "services"),
         Kind("StatefulSet", "apps/v1", "statefulsets"),
+        Kind("VirtualService", "networking.istio.io/v1beta1", "virtualservices"),
     )
 }
 
@@ -231,6 +236,9 @@ class Cluster(Protocol):
 
     def list(self, query: Query) -> Listing:
         """Return the objects that the query selects."""
+
+    def api_groups(self) -> Sequence[str]:
+        """Return the names of the API groups that are served: which kinds of others are installed."""
 
     def watch(self, query: Query, resource_version: str, timeout: float) -> Iterator[tuple[str, Manifest]]:
         """Yield (type, object) from ``resource_version`` on; end after ``timeout`` seconds; raise Gone when too old."""

@@ -28,6 +28,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     set_image,
     set_strategy,
     smoke_test,
+    strategy_info,
     switch_color,
     wait_rollout,
 )
@@ -44,6 +45,7 @@ STEPS = {
         set_image,
         set_strategy,
         smoke_test,
+        strategy_info,
         switch_color,
         wait_rollout,
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from typing import Any
 
 import pytest
@@ -62,6 +63,38 @@ def test_list_selects_by_label_and_field(made: tuple[Any, Ref]) -> None:
     cluster, ref = made
     for labels, fields, count in (("app=web", "", 1), ("app=x", "", 0), ("", "metadata.name=web", 1), ("", "metadata.name=x", 0)):
         assert len(cluster.list(Query("Deployment", ref.namespace, labels, fields)).items) == count
+
+
+def test_list_takes_what_a_field_is_not_and_all_namespaces(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    for fields, there in (("metadata.name!=web", False), ("metadata.name!=x,metadata.name!=y", True)):
+        found = cluster.list(Query("Deployment", "", fields=fields)).items
+        assert (ref.namespace in [entry["metadata"]["namespace"] for entry in found]) is there
+
+
+def test_a_kind_whose_group_is_not_served_is_not_found(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    groups = cluster.api_groups()
+    assert {"apps", "networking.k8s.io"} <= set(groups) and list(groups) == sorted(groups)
+    for kind, group in (("IngressRoute", "traefik.io"), ("VirtualService", "networking.istio.io"), ("Ingress", "networking.k8s.io")):
+        if group in groups:
+            cluster.list(Query(kind, ref.namespace))
+        else:
+            with pytest.raises(NotFound):
+                cluster.list(Query(kind, ref.namespace))
+
+
+def test_an_object_without_namespace_is_listed_and_read(cluster: tuple[Any, str]) -> None:
+    found, _namespace = cluster
+    name = f"contract-{uuid.uuid4().hex[:6]}"
+    ref = Ref("IngressClass", "", name)
+    manifest = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name}, "spec": {"controller": "a.b/c"}}
+    found.create(ref, manifest)
+    try:
+        assert found.get(ref)["spec"] == {"controller": "a.b/c"}
+        assert name in [entry["metadata"]["name"] for entry in found.list(Query("IngressClass", "")).items]
+    finally:
+        found.delete(ref)
 
 
 def test_a_merge_patch_with_a_stale_version_conflicts(made: tuple[Any, Ref]) -> None:

@@ -28,6 +28,7 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("observe_workload", {"name": "web-green", "seconds": 0}, False),
     ("route_info", {"name": "web"}, False),
     ("rollout_info", {"name": "web-green"}, False),
+    ("strategy_info", {"name": "web-green"}, False),
 ]
 REFUSED = [
     ("set_image", {"name": "nope", "images": {"app": "a:1"}}),
@@ -39,8 +40,23 @@ REFUSED = [
     ("switch_color", {"name": "web", "color": "purple"}),
     ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
     ("wait_rollout", {"name": "web-blue", "nonsense": 1}),
+    ("strategy_info", {"name": "nope"}),
 ]
-VARYING = ("duration", "invocation", "pods", "attempts", "by", "body", "revisions", "settled", "deprecations", "warnings", "ansible_facts")
+VARYING = (
+    "duration",
+    "invocation",
+    "pods",
+    "attempts",
+    "by",
+    "body",
+    "facts",
+    "observed",
+    "revisions",
+    "settled",
+    "deprecations",
+    "warnings",
+    "ansible_facts",
+)
 
 
 def play(shop: Shop, folder: Path, tasks: list[dict[str, Any]], door: str, *arguments: str) -> list[dict[str, Any]]:

@@ -14,9 +14,16 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, Gone, InvalidRequest, NotFound
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import (
+    Conflict,
+    Forbidden,
+    Gone,
+    InvalidRequest,
+    NotFound,
+)
 from ansible_collections.progressive.delivery.plugins.module_utils.model import (
     JSON_PATCH,
+    KINDS,
     STRATEGIC_PATCH,
     Answer,
     Listing,
@@ -43,6 +50,10 @@ class FakeCluster:
         self.log_lines: list[str] = []
         # The feature gate MaxUnavailableStatefulSet, off as it is by default.
         self.max_unavailable_of_stateful_sets = False
+        # What is served beside the core; the kinds that may not be read; those that a group is served without.
+        self.groups = ["apps", "autoscaling", "coordination.k8s.io", "discovery.k8s.io", "networking.k8s.io"]
+        self.forbidden: set[str] = set()
+        self.unserved: set[str] = set()
         self._version = 1
         self._objects: dict[Ref, Manifest] = {}
         self._events: list[tuple[int, str, Manifest]] = []
@@ -60,7 +71,8 @@ class FakeCluster:
             known = ref in self._objects
             stored = copy.deepcopy(manifest)
             meta = stored.setdefault("metadata", {})
-            meta.setdefault("namespace", ref.namespace)
+            if ref.namespace:
+                meta.setdefault("namespace", ref.namespace)
             meta["uid"] = self._objects[ref]["metadata"]["uid"] if known else meta.get("uid") or str(uuid.uuid4())
             return self._store(ref, stored, "MODIFIED" if known else "ADDED")
 
@@ -84,18 +96,24 @@ class FakeCluster:
 
     def get(self, ref: Ref) -> Manifest:
         """Return the object, or raise NotFound."""
+        self._check_readable(ref.kind, f"get {ref}")
         with self._changed:
             if ref not in self._objects:
                 raise NotFound(f"{ref} does not exist; check the name and the namespace")
             return copy.deepcopy(self._objects[ref])
 
     def list(self, query: Query) -> Listing:
-        """Return the objects that the query selects."""
+        """Return the objects that the query selects; raise NotFound where the kind is not served."""
+        self._check_readable(query.kind, f"list {KINDS[query.kind].plural}")
         with self._changed:
             found = [
                 copy.deepcopy(item) for ref, item in sorted(self._objects.items(), key=lambda pair: pair[0].name) if _selects(query, item)
             ]
             return Listing(found, str(self._version))
+
+    def api_groups(self) -> list[str]:
+        """Return the groups that the test has put there."""
+        return sorted(self.groups)
 
     def watch(self, query: Query, resource_version: str, timeout: float) -> Iterator[tuple[str, Manifest]]:
         """Yield events from a version on; raise Gone where that is forgotten."""
@@ -178,6 +196,14 @@ class FakeCluster:
             raise answer
         return answer
 
+    def _check_readable(self, kind: str, attempt: str) -> None:
+        """Raise Forbidden or NotFound where the kind may not be read, or is not served."""
+        if kind in self.forbidden:
+            raise Forbidden(f"Not allowed to {attempt}")
+        group, slash, _version = KINDS[kind].group_version.partition("/")
+        if (slash and group not in self.groups) or kind in self.unserved:
+            raise NotFound(f"{KINDS[kind].plural}: the server could not find the requested resource")
+
     def _store(self, ref: Ref, manifest: Manifest, event: str) -> Manifest:
         """Store an object with the next version, and tell the watches."""
         self._version += 1
@@ -190,7 +216,8 @@ class FakeCluster:
 
 def _ref(manifest: Manifest) -> Ref:
     """Return what names an object."""
-    return Ref(manifest["kind"], manifest["metadata"].get("namespace") or "shop", manifest["metadata"]["name"])
+    namespace = (manifest["metadata"].get("namespace") or "shop") if KINDS[manifest["kind"]].namespaced else ""
+    return Ref(manifest["kind"], namespace, manifest["metadata"]["name"])
 
 
 def _max_unavailable(stateful_set: Manifest) -> Any:
@@ -212,9 +239,9 @@ def _selects(query: Query, manifest: Manifest) -> bool:
     for term in filter(None, query.fields.split(",")):
         key, _equals, value = term.partition("=")
         found: Any = manifest
-        for part in key.split("."):
+        for part in key.rstrip("!").split("."):
             found = (found or {}).get(part)
-        if found != value:
+        if (found == value) is key.endswith("!"):
             return False
     return True
 
