@@ -111,7 +111,7 @@ class ActionModule(ActionBase):
     def _explain(self, outcome: dict[str, Any]) -> None:
         """Print a step's summary with -v: the result itself has its lines all in one."""
         summary = outcome.get("summary")
-        if isinstance(summary, list) and not self._task.no_log:
+        if isinstance(summary, list) and len(summary) > 1 and not self._task.no_log:
             for line in summary:
                 display.v(f"  {line}")
 

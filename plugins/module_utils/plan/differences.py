@@ -51,7 +51,10 @@ def _differing(parent: str, before: Mapping[str, Any], after: Mapping[str, Any])
         elif key not in before:
             new[key] = _shown(parent, key, after[key])
         elif before[key] != after[key]:
-            old[key], new[key] = _pair(parent, key, before[key], after[key])
+            one, other = _pair(parent, key, before[key], after[key])
+            # Of two mappings that differ, one may have nothing that the other has not.
+            old.update({key: one} if one != {} else {})
+            new.update({key: other} if other != {} else {})
     return old, new
 
 

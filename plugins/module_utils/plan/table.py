@@ -36,6 +36,7 @@ def rollout_lines(info: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             str(entry["revision"]),
+            ",".join(map(str, entry.get("former") or [])),
             "*" if entry["live"] else "",
             _number(entry.get("replicas")),
             _number(entry.get("ready")),
@@ -45,11 +46,14 @@ def rollout_lines(info: Mapping[str, Any]) -> list[str]:
         ]
         for entry in info["revisions"]
     ]
-    lines += ["", *_aligned(["REVISION", "LIVE", "PODS", "READY", "AGE", "IMAGES", "CHANGE CAUSE"], rows, right=(0, 2, 3))]
+    header = ["REVISION", "WAS", "LIVE", "PODS", "READY", "AGE", "IMAGES", "CHANGE CAUSE"]
+    if not any(row[1] for row in rows):
+        header, rows = [header[0], *header[2:]], [[row[0], *row[2:]] for row in rows]
+    lines += ["", *_aligned(header, rows, right=("REVISION", "PODS", "READY"))]
     unready = [pod for pod in info.get("pods") or [] if not pod["ready"]]
     if unready:
         pods = [[pod["name"], _number(pod.get("revision")), age_words(pod.get("age")), str(pod["restarts"]), _why(pod)] for pod in unready]
-        lines += ["", *_aligned(["POD NOT READY", "REVISION", "AGE", "RESTARTS", "REASON"], pods, right=(1, 3))]
+        lines += ["", *_aligned(["POD NOT READY", "REVISION", "AGE", "RESTARTS", "REASON"], pods, right=("REVISION", "RESTARTS"))]
     return lines
 
 
@@ -131,12 +135,12 @@ def _cut(text: str) -> str:
     return found if len(found) <= LONGEST else found[: LONGEST - 3] + "..."
 
 
-def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> list[str]:
     """Return the rows under their header, two spaces between columns; numbers are set right."""
     table = [list(header), *map(list, rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     lines = []
     for row in table:
-        cells = [cell.rjust(widths[column]) if column in right else cell.ljust(widths[column]) for column, cell in enumerate(row)]
+        cells = [cell.rjust(widths[column]) if header[column] in right else cell.ljust(widths[column]) for column, cell in enumerate(row)]
         lines.append("  ".join(cells).rstrip())
     return lines
