@@ -102,7 +102,9 @@ revisions:
       description: Its number.
       type: int
     former:
-      description: The numbers that it had before it was gone back to. Known for Deployments alone.
+      description:
+        - The numbers that it had before it was gone back to.
+        - For a StatefulSet or DaemonSet they are known where M(progressive.delivery.undo_rollout) did that.
       type: list
       elements: int
     name:

@@ -136,6 +136,25 @@ def test_an_old_number_is_understood_from_what_the_controller_wrote() -> None:
     assert undo.to_revision == 4 and undo.images == {"app": "web:1"}
 
 
+def test_an_old_number_of_a_controller_revision_is_understood_from_what_was_noted() -> None:
+    ref = Ref("StatefulSet", "shop", "web")
+    owner, revisions = web("web:1", "web:2", "web:3", kind="StatefulSet")
+    for generation, (asked, name, number) in enumerate([(1, "web-a", 4), (3, "web-c", 5), (1, "web-a", 6)], 3):
+        undo = plan_undo(ref, owner, revisions, Asked(to_revision=asked))
+        assert undo.change.changed and undo.revision == number
+        cluster = FakeCluster(owner)
+        cluster.patch(ref, undo.change.patch, undo.change.patch_type)
+        owner = cluster.get(ref)
+        renumber(revisions, name, number)
+        owner["status"].update(observedGeneration=generation, updateRevision=name)
+        assert not plan_undo(ref, owner, revisions, Asked(to_revision=asked)).change.changed
+    assert [(entry.number, entry.former) for entry in revisions_in(owner, revisions)] == [(6, (1, 4)), (5, (3,)), (2, ())]
+    # What is no longer kept is not noted any more.
+    undo = plan_undo(ref, owner, revisions[:1] + revisions[2:], Asked(to_revision=3))
+    note = json.loads(next(entry["value"] for entry in undo.change.patch if entry["path"].endswith("undone")))
+    assert note["was"] == {"1": "web-a", "4": "web-a", "3": "web-c", "5": "web-c"}
+
+
 REFUSED = {
     "gone": (
         ("web:1", "web:2"),

@@ -6,12 +6,13 @@ When a controller goes back to an old revision, it does not make it anew: it giv
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..model import CHANGE_CAUSE, REVISION, Manifest, annotations, labels, metadata
+from ..model import CHANGE_CAUSE, REVISION, UNDONE, Manifest, annotations, labels, metadata
 from .masking import masked_text
 from .rollout import (
     CONTROLLER_HASH,
@@ -67,15 +68,33 @@ def template_of(manifest: Manifest) -> dict[str, Any]:
     return {**template, "metadata": meta}
 
 
+def note_of(workload: Manifest) -> dict[str, Any]:
+    """Return what was noted on the workload when it was undone last; empty where nothing was, or it was of another object."""
+    try:
+        found = json.loads(annotations(workload).get(UNDONE) or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and found.get("uid") == metadata(workload).get("uid") else {}
+
+
+def _former(workload: Manifest, manifest: Manifest) -> tuple[int, ...]:
+    """Return the numbers that a revision had: as the Deployment controller writes them, which alone does, or as was noted."""
+    if manifest["kind"] == "ReplicaSet":
+        numbers = annotations(manifest).get(REVISION_HISTORY, "").split(",")
+    else:
+        was = note_of(workload).get("was") or {}
+        numbers = [number for number, name in was.items() if name == metadata(manifest)["name"]]
+    return tuple(int(number) for number in numbers if number.strip().isdigit() and int(number) != revision_number(manifest))
+
+
 def revisions_in(workload: Manifest, manifests: Sequence[Manifest]) -> list[Revision]:
     """Return the revisions that the workload owns, the highest number first; one without a number is left out."""
     found = []
     for entry in manifests:
         number = revision_number(entry)
         if number and is_owned(entry, workload):
-            former = tuple(int(part) for part in annotations(entry).get(REVISION_HISTORY, "").split(",") if part.strip().isdigit())
             cause = annotations(entry).get(CHANGE_CAUSE) or ""
-            found.append(Revision(number, metadata(entry)["name"], template_of(entry), cause, former))
+            found.append(Revision(number, metadata(entry)["name"], template_of(entry), cause, _former(workload, entry)))
     return sorted(found, key=lambda revision: revision.number, reverse=True)
 
 

@@ -16,7 +16,7 @@ from ..errors import InvalidRequest
 from ..model import CHANGE_CAUSE, JSON_PATCH, UNDONE, Change, Manifest, Ref, annotations, labels, metadata, pointer
 from .differences import template_changes
 from .masking import masked_text
-from .revisions import Revision, is_numbered, live_revision, named_images, named_revisions, next_number, revisions_in, template_of
+from .revisions import Revision, is_numbered, live_revision, named_images, named_revisions, next_number, note_of, revisions_in, template_of
 from .rollout import CONTROLLER_HASH, is_owned, is_ready, is_terminating, template_images
 from .workload import check_image
 
@@ -81,12 +81,8 @@ class _Seen:
 
     def find(self, number: int) -> Revision | None:
         """Return the revision of a number, or the one that had it before its controller gave it a new one."""
-        named = self.record.get("name") if self.record.get("to") == number else None
-        return (
-            next((entry for entry in self.revisions if entry.number == number), None)
-            or next((entry for entry in self.revisions if number in entry.former), None)
-            or next((entry for entry in self.revisions if entry.name == named), None)
-        )
+        by_number = (entry for entry in self.revisions if entry.number == number)
+        return next(by_number, None) or next((entry for entry in self.revisions if number in entry.former), None)
 
 
 def plan_undo(ref: Ref, workload: Manifest, manifests: Sequence[Manifest], asked: Asked) -> Undo:
@@ -107,7 +103,8 @@ def plan_undo(ref: Ref, workload: Manifest, manifests: Sequence[Manifest], asked
         )
     target = _target(seen, asked.to_revision)
     if (seen.live is not None and target.name == seen.live.name) or target.template == template_of(workload):
-        return seen.left(f"{ref} has the pod template of revision {asked.to_revision} already: nothing was undone", target.name, target)
+        number = asked.to_revision or target.number
+        return seen.left(f"{ref} has the pod template of revision {number} already: nothing was undone", target.name, target)
     paused = bool((workload.get("spec") or {}).get("paused"))
     if paused and not asked.resume:
         raise InvalidRequest(
@@ -123,18 +120,7 @@ def _seen(ref: Ref, workload: Manifest, manifests: Sequence[Manifest]) -> _Seen:
     live = live_revision(workload, manifests)
     name = metadata(live)["name"] if live is not None else None
     found = next((entry for entry in revisions if entry.name == name), None)
-    return _Seen(
-        ref, workload, tuple(revisions), found, next_number(name, revisions), is_numbered(workload, manifests), _record(ref, workload)
-    )
-
-
-def _record(ref: Ref, workload: Manifest) -> dict[str, Any]:
-    """Return what was noted about the last undo; empty where there is none, or it was noted about another object."""
-    try:
-        found = json.loads(annotations(workload).get(UNDONE) or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) and found.get("uid") == metadata(workload).get("uid") else {}
+    return _Seen(ref, workload, tuple(revisions), found, next_number(name, revisions), is_numbered(workload, manifests), note_of(workload))
 
 
 def _undone(seen: _Seen) -> Revision | None:
@@ -204,7 +190,7 @@ def _patch(seen: _Seen, target: Revision, cause: str, number: int | None, paused
     """
     meta = metadata(seen.workload)
     generation = meta.get("generation") or 0
-    record = {
+    record: dict[str, Any] = {
         "from": seen.current,
         "to": target.number,
         "revision": number,
@@ -212,6 +198,11 @@ def _patch(seen: _Seen, target: Revision, cause: str, number: int | None, paused
         "generation": generation + 1,
         "uid": meta.get("uid"),
     }
+    if seen.ref.kind != "Deployment":
+        # The controllers of the others do not write down which number a revision had before.
+        there = {entry.name for entry in seen.revisions}
+        was = {old: name for old, name in (seen.record.get("was") or {}).items() if name in there}
+        record["was"] = {**was, str(target.number): target.name}
     where = "/metadata/annotations/" + pointer(CHANGE_CAUSE)
     patch: list[dict[str, Any]] = [
         {"op": "test", "path": "/metadata/uid", "value": meta.get("uid")},
