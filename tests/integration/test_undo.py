@@ -305,11 +305,12 @@ def test_another_workload_with_the_same_labels_is_never_picked(empty: Shop) -> N
         # Its revisions match the selector, and have higher numbers.
         theirs = copy.deepcopy(manifest(kind, image="3.0.0", name="other", replicas=1))
         empty.create(theirs, wait=False)
-        for image in ("broken-500", "3.0.0", "broken-500", "3.0.0"):
-            outcome = empty.step(set_image, kind=kind, name="other", images={"app": f"{IMAGE}:{image}"})
-            empty.step(wait_rollout, kind=kind, name="other", timeout=60, revision=outcome["revision"])
-        if kind == "Deployment":
-            assert len(empty.cluster.list(Query("ReplicaSet", empty.namespace, "app=thing")).items) == 4
+        numbers = []
+        for image in ("broken-500", "4.0.0", "5.0.0"):
+            time.sleep(0.5)
+            numbers.append(empty.step(set_image, kind=kind, name="other", images={"app": f"{IMAGE}:{image}"})["revision"])
+        assert numbers == [2, 3, 4]
+        assert len(empty.cluster.list(Query(REVISIONS[kind], empty.namespace, "app=thing")).items) == 6
         assert len(mine.info()["pods"]) == len([pod for pod in mine.info()["pods"] if pod["name"].startswith("thing-")])
         outcome = mine.undo()
         assert outcome["changed"] and outcome["images"] == {"app": f"{IMAGE}:1.0.0"} and outcome["revision"] == 3, outcome
@@ -432,8 +433,12 @@ def test_a_revision_that_never_gets_ready_is_undone_while_the_old_pods_serve(
     empty.create(service())
     with empty.traffic(200) as traffic:
         bad = found.release("broken-ready", wait=False)
-        time.sleep(4)
-        pods = [pod for pod in found.info()["pods"] if pod["images"]["app"].endswith("broken-ready")]
+        pods: list[dict[str, Any]] = []
+        deadline = time.monotonic() + 40
+        while not pods and time.monotonic() < deadline:
+            time.sleep(0.5)
+            pods = [pod for pod in found.info()["pods"] if pod["images"]["app"].endswith("broken-ready") and pod["phase"] == "Running"]
+        time.sleep(2)
         assert pods and not any(pod["ready"] for pod in pods)
         assert found.info()["revisions"][0]["replicas"] == len(pods) and found.info()["revisions"][0]["ready"] == 0
         stuck = found.undo(check=True)["stuck_pods"]

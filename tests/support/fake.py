@@ -8,6 +8,7 @@ against this and against a real cluster.
 from __future__ import annotations
 
 import copy
+import json
 import threading
 import time
 import uuid
@@ -18,6 +19,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.errors import
 from ansible_collections.progressive.delivery.plugins.module_utils.model import (
     JSON_PATCH,
     STRATEGIC_PATCH,
+    WORKLOAD_KINDS,
     Answer,
     Listing,
     Manifest,
@@ -56,7 +58,8 @@ class FakeCluster:
         ref = _ref(manifest)
         with self._changed:
             known = ref in self._objects
-            stored = copy.deepcopy(manifest)
+            # As it comes over the wire: a copy would keep it that two fields are one object.
+            stored = json.loads(json.dumps(manifest))
             meta = stored.setdefault("metadata", {})
             meta.setdefault("namespace", ref.namespace)
             meta["uid"] = self._objects[ref]["metadata"]["uid"] if known else meta.get("uid") or str(uuid.uuid4())
@@ -134,7 +137,7 @@ class FakeCluster:
             if dry_run or wanted == current:
                 return wanted
             self.writes.append(("patch", ref))
-            if wanted.get("spec") != current.get("spec") and "generation" in wanted["metadata"]:
+            if "generation" in wanted["metadata"] and _is_new_generation(ref.kind, current, wanted):
                 wanted["metadata"]["generation"] += 1
             return self._store(ref, wanted, "MODIFIED")
 
@@ -146,7 +149,10 @@ class FakeCluster:
             if dry_run:
                 return copy.deepcopy(manifest)
             self.writes.append(("create", ref))
-            return self.put({**manifest, "kind": ref.kind})
+            made = copy.deepcopy({**manifest, "kind": ref.kind})
+            if ref.kind in WORKLOAD_KINDS:
+                made["metadata"]["generation"] = 1
+            return self.put(made)
 
     def delete(self, ref: Ref, dry_run: bool = False, resource_version: str | None = None) -> None:
         """Delete the object; raise NotFound or Conflict."""
@@ -187,6 +193,12 @@ class FakeCluster:
 def _ref(manifest: Manifest) -> Ref:
     """Return what names an object."""
     return Ref(manifest["kind"], manifest["metadata"].get("namespace") or "shop", manifest["metadata"]["name"])
+
+
+def _is_new_generation(kind: str, old: Manifest, new: Manifest) -> bool:
+    """Return whether a write counts as a new generation: for a Deployment, whose ReplicaSet gets its annotations, they count too."""
+    noted = kind == "Deployment" and (old["metadata"].get("annotations") or {}) != (new["metadata"].get("annotations") or {})
+    return noted or new.get("spec") != old.get("spec")
 
 
 def _selects(query: Query, manifest: Manifest) -> bool:

@@ -129,7 +129,8 @@ def _undone(seen: _Seen) -> Revision | None:
     there = next((entry for entry in seen.revisions if entry.name == record.get("name")), None)
     if there is None:
         return None
-    # Nothing in the spec was changed since, whatever the controller has numbered so far.
+    # Nothing in the spec was changed since, whatever the controller has numbered so far. It only grows: where somebody wrote
+    # between the look and the write, it never equals what was noted.
     if record.get("generation") == metadata(seen.workload).get("generation"):
         return there
     # A number alone does not tell: a template that came before the controller saw ours has got the number that was ours.
@@ -185,17 +186,16 @@ def _decided(seen: _Seen, target: Revision, asked: Asked, paused: bool) -> Undo:
 def _patch(seen: _Seen, target: Revision, cause: str, number: int | None, paused: bool) -> list[dict[str, Any]]:
     """Return the patch: the template as a whole, since a merge would leave what a newer one has added, and two annotations.
 
-    It tests the identity and the generation that were decided on and not the resourceVersion: a controller that only
-    writes the status, as it does all the time while a rollout fails, is no reason to decide again.
+    It tests the object and the template that were decided on, not the resourceVersion: the status, which is written all the
+    time while a rollout fails, and the annotations of others are no reason to decide again.
     """
     meta = metadata(seen.workload)
-    generation = meta.get("generation") or 0
     record: dict[str, Any] = {
         "from": seen.current,
         "to": target.number,
         "revision": number,
         "name": target.name,
-        "generation": generation + 1,
+        "generation": (meta.get("generation") or 0) + 1,
         "uid": meta.get("uid"),
     }
     if seen.ref.kind != "Deployment":
@@ -206,7 +206,7 @@ def _patch(seen: _Seen, target: Revision, cause: str, number: int | None, paused
     where = "/metadata/annotations/" + pointer(CHANGE_CAUSE)
     patch: list[dict[str, Any]] = [
         {"op": "test", "path": "/metadata/uid", "value": meta.get("uid")},
-        {"op": "test", "path": "/metadata/generation", "value": generation},
+        {"op": "test", "path": "/spec/template", "value": seen.workload["spec"]["template"]},
         {"op": "replace", "path": "/spec/template", "value": dict(target.template)},
     ]
     if not annotations(seen.workload):
@@ -217,7 +217,7 @@ def _patch(seen: _Seen, target: Revision, cause: str, number: int | None, paused
         # A revision without a cause must not get that of the one which is left. What is not there cannot be removed: it was just added.
         patch.append({"op": "remove", "path": where})
     if paused:
-        patch.append({"op": "replace", "path": "/spec/paused", "value": False})
+        patch.append({"op": "add", "path": "/spec/paused", "value": False})
     return patch
 
 

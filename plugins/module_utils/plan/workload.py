@@ -119,7 +119,7 @@ def plan_pause(ref: Ref, workload: Manifest, paused: bool) -> Change:
     if now == paused:
         return Change(before, after)
     patch = [
-        {"op": "test", "path": "/metadata/generation", "value": metadata(workload).get("generation")},
+        {"op": "test", "path": "/metadata/uid", "value": metadata(workload).get("uid")},
         {"op": "add", "path": "/spec/paused", "value": paused},
     ]
     return Change(before, after, patch, JSON_PATCH, (f"{'paused' if paused else 'resumed'} the rollout of {ref}",))
