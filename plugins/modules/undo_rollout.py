@@ -254,8 +254,10 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     asked = Asked(*(options[name] for name in ("to_revision", "if_revision", "unless_image", "change_cause", "resume")))
     undo, workload = take_back(cluster, ref, asked, check, REVISION_TIMEOUT)
     revision = undo.revision
-    if revision is None and not check:
-        revision = given_number(cluster, ref, workload, REVISION_TIMEOUT)
+    if undo.change.changed and not check and (revision is None or ref.kind != "Deployment"):
+        # A wait for it takes a lower number for another release, unless it knows a Deployment, which gets its number last.
+        given = given_number(cluster, ref, workload, REVISION_TIMEOUT)
+        revision = given if revision is None else revision
     stuck, deleted = free(cluster, ref, workload, undo.target, options["delete_stuck_pods"], check)
     before, after, message = dict(undo.change.before), dict(undo.change.after), undo.message
     actions = [*undo.change.actions, *(f"deleted pod {name} of {ref}, which was not ready and not of the revision" for name in deleted)]

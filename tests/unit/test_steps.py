@@ -459,6 +459,20 @@ def test_an_undo_is_decided_again_when_somebody_released_in_between() -> None:
     assert result.changed and result.extra["images"] == {"app": "podinfo:1.0.0"}
 
 
+def test_an_undo_waits_for_the_number_of_what_it_undoes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undo_rollout, "REVISION_TIMEOUT", 10)
+    cluster = shop()
+    workload = cluster.get(Ref("Deployment", "shop", "web-blue"))
+    workload["spec"]["template"]["spec"]["containers"][0]["image"] = "podinfo:3.0.0"
+    workload["metadata"]["generation"] = 3
+    cluster.put(workload)
+    timer = threading.Timer(0.3, cluster.put, [replica_set(workload, 3, "c", "podinfo:3.0.0")])
+    timer.start()
+    result = undo_rollout.execute(options(undo_rollout, name="web-blue", if_revision=3), cluster, False)
+    timer.join()
+    assert result.changed and (result.extra["to_revision"], result.extra["revision"]) == (2, 4)
+
+
 def stuck() -> tuple[FakeCluster, Ref]:
     """Return a StatefulSet whose second pod never became ready after the release of its second revision."""
     owner = {**deployment(image="podinfo:2.0.0"), "kind": "StatefulSet"}
