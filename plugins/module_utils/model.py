@@ -20,6 +20,7 @@ FIELD_MANAGER = "progressive.delivery"
 ANNOTATION_PREFIX = "progressive.delivery/"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 REVISION = "deployment.kubernetes.io/revision"
+UNDONE = ANNOTATION_PREFIX + "undone"
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from .errors import Forbidden, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, metadata
+from .plan.revisions import is_numbered
 from .plan.rollout import (
     Trouble,
     current_revision,
@@ -70,6 +72,28 @@ def _awaited_number(cluster: Cluster, ref: Ref, workload: Manifest, timeout: flo
                 if found is not None:
                     return found
     return None
+
+
+def numbered_history(cluster: Cluster, ref: Ref, workload: Manifest, timeout: float) -> tuple[Manifest, list[Manifest]]:
+    """Return the workload and its revisions once its controller has numbered the newest template, or as they are after the timeout."""
+    workload = {**workload, "kind": ref.kind}
+    manifests = revisions_of(cluster, workload)
+    if is_numbered(workload, manifests):
+        return workload, manifests
+    queries = [Query(ref.kind, ref.namespace, fields=f"metadata.name={ref.name}")]
+    queries.append(Query(revision_kind(ref.kind), ref.namespace, label_query(workload)))
+    with contextlib.suppress(Forbidden), Stream(cluster, queries, timeout) as stream:
+        for event in stream.events():
+            if event is None:
+                continue
+            if event.query.kind == ref.kind and event.type != "DELETED":
+                found = next(iter(event.items or (event.object,)), None)
+                workload = {**found, "kind": ref.kind} if found else workload
+            # Two watches do not keep step. What is listed after the workload is at least as new.
+            manifests = revisions_of(cluster, workload)
+            if is_numbered(workload, manifests):
+                break
+    return workload, manifests
 
 
 def pods_of_newest(cluster: Cluster, workload: Manifest) -> list[Manifest]:

@@ -11,9 +11,12 @@ short_description: History and status of a workload
 version_added: 0.1.0
 author: The progressive.delivery authors (@progressive-delivery)
 description:
-  - Returns the revisions of a Deployment, StatefulSet or DaemonSet with their images, change cause and age, which one
-    is live, how far its rollout is, its conditions and its pods.
-  - Revisions are found by who owns them, so that another workload with like labels is never mistaken for this one.
+  - Returns the revisions of a Deployment, StatefulSet or DaemonSet with their images, change cause, age and pods, which
+    one is live, how far its rollout is, its conditions, and its pods with the reasons why they are not ready.
+  - Revisions and pods are found by who owns them, so that another workload with like labels is never mistaken for this one.
+  - RV(summary) says the same in a few lines; with C(-v) they are printed as they are. The filter
+    P(progressive.delivery.rollout_table#filter) makes one text of them.
+  - What looks like a password or a token in a change cause is not shown.
 extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.reads
@@ -28,7 +31,10 @@ options:
     type: str
     required: true
 seealso:
+  - module: progressive.delivery.undo_rollout
   - module: progressive.delivery.wait_rollout
+  - plugin: progressive.delivery.rollout_table
+    plugin_type: filter
 """
 
 EXAMPLES = r"""
@@ -38,9 +44,14 @@ EXAMPLES = r"""
     name: web
   register: web
 
-- name: Show the history
+- name: Show it as a table
   ansible.builtin.debug:
-    msg: "{{ web.revisions | map(attribute='images') }}"
+    msg: "{{ web.summary }}"
+
+- name: Go on only where everything runs the newest revision
+  ansible.builtin.assert:
+    that: web.status.phase == 'complete'
+    fail_msg: "{{ web | progressive.delivery.rollout_table }}"
 
 - name: Look at a StatefulSet with another kubeconfig
   progressive.delivery.rollout_info:
@@ -61,23 +72,79 @@ after:
   returned: success
   type: dict
   sample: {}
+kind:
+  description: Kind of the workload.
+  returned: success
+  type: str
+  sample: Deployment
+namespace:
+  description: Namespace of the workload.
+  returned: success
+  type: str
+  sample: shop
+name:
+  description: Name of the workload.
+  returned: success
+  type: str
+  sample: web
 revision:
   description: Number of the newest revision; none while the controller has not numbered it.
   returned: success
   type: int
   sample: 4
 revisions:
-  description: The revisions that are kept, newest first. Replicas are known for Deployments alone.
+  description: The revisions that are kept, newest first.
   returned: success
   type: list
   elements: dict
+  contains:
+    revision:
+      description: Its number.
+      type: int
+    former:
+      description:
+        - The numbers that it had before it was gone back to.
+        - For a StatefulSet or DaemonSet they are known where M(progressive.delivery.undo_rollout) did that.
+      type: list
+      elements: int
+    name:
+      description: Name of its ReplicaSet or ControllerRevision.
+      type: str
+    images:
+      description: Image by container.
+      type: dict
+    requests:
+      description: What each container requests of a node, where it requests something.
+      type: dict
+    change_cause:
+      description: Why it was released, as C(kubernetes.io/change-cause) had it.
+      type: str
+    created:
+      description: When it was made first.
+      type: str
+    age:
+      description: Seconds since then.
+      type: int
+    replicas:
+      description: Pods of this revision that there are now, without those on their way out.
+      type: int
+    ready:
+      description: How many of these are ready.
+      type: int
+    live:
+      description: Whether it is the one of the newest template.
+      type: bool
   sample:
     - revision: 4
+      former: [1]
       name: web-6d5f
       images: {app: "localhost:32000/podinfo:2.0.0"}
+      requests: {app: {cpu: 10m, memory: 16Mi}}
       change_cause: release 2.0.0
       created: "2026-11-23T10:00:00Z"
+      age: 7260
       replicas: 3
+      ready: 3
       live: true
 replicas:
   description: The replicas that the spec asks for; none for a DaemonSet.
@@ -101,12 +168,37 @@ conditions:
   elements: dict
   sample: [{type: Available, status: "True", reason: MinimumReplicasAvailable}]
 pods:
-  description: The workload's pods.
+  description:
+    - The workload's pods. C(reason) is empty, or what a container waits for, C(Unschedulable), or why the pod was ended;
+      C(message) says it in a sentence.
+    - C(last_termination) is how a container ended last, where one has.
   returned: success
   type: list
   elements: dict
   sample:
-    - {name: web-6d5f-abcde, phase: Running, ready: true, reason: "", restarts: 0, node: node-1, images: {app: "podinfo:2.0.0"}}
+    - name: web-6d5f-abcde
+      revision: 4
+      phase: Running
+      ready: false
+      reason: CrashLoopBackOff
+      message: "container app: Error with exit code 1, restarted 5 times"
+      restarts: 5
+      last_termination: {container: app, reason: Error, exit_code: 1, finished: "2026-11-23T10:03:00Z"}
+      created: "2026-11-23T10:00:00Z"
+      age: 190
+      node: node-1
+      images: {app: "podinfo:2.0.0"}
+summary:
+  description: The same in a few lines, aligned - the status, the revisions, and the pods that are not ready with their reasons.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "Deployment shop/web: complete, revision 4, 3 updated, 3 ready, 3 available of 3 pods"
+    - ""
+    - "REVISION  LIVE  PODS  READY  AGE  IMAGES                         CHANGE CAUSE"
+    - "       4  *        3      3  2h   localhost:32000/podinfo:2.0.0  release 2.0.0"
+    - "       3           0      0  5d   localhost:32000/podinfo:1.0.0  release 1.0.0"
 actions:
   description: Always empty, since this step changes nothing.
   returned: success
@@ -120,17 +212,18 @@ duration:
   sample: 0.03
 """
 
+import time
 from typing import Any
 
 from ansible_collections.progressive.delivery.plugins.module_utils.model import WORKLOAD_KINDS, Cluster, Query, Ref, Result
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.revisions import history, report_pods
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.rollout import (
     current_revision,
-    history,
     label_query,
-    pod_summary,
     rollout_status,
     template_images,
 )
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.table import rollout_lines
 from ansible_collections.progressive.delivery.plugins.module_utils.reading import revisions_of
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module
 from ansible_collections.progressive.delivery.plugins.module_utils.waiting import require
@@ -142,23 +235,26 @@ OPTIONS = {
 
 
 def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Progress = quiet) -> Result:
-    """Return history, status, conditions and pods."""
+    """Return history, status, conditions and pods, and a summary of them."""
     ref = Ref(options["kind"], options["namespace"], options["name"])
     workload = require(cluster, ref)
     revisions = revisions_of(cluster, workload)
     pods = cluster.list(Query("Pod", ref.namespace, label_query(workload))).items
     spec = workload.get("spec") or {}
-    return Result(
-        extra={
-            "revision": current_revision(workload, revisions),
-            "revisions": history(workload, revisions),
-            "replicas": spec.get("replicas"),
-            "images": template_images(spec.get("template") or {}),
-            "status": rollout_status(workload).to_dict(),
-            "conditions": (workload.get("status") or {}).get("conditions") or [],
-            "pods": [pod_summary(pod) for pod in pods],
-        }
-    )
+    now = time.time()
+    found: dict[str, Any] = {
+        "kind": ref.kind,
+        "namespace": ref.namespace,
+        "name": ref.name,
+        "revision": current_revision(workload, revisions),
+        "revisions": history(workload, revisions, pods, now),
+        "replicas": spec.get("replicas"),
+        "images": template_images(spec.get("template") or {}),
+        "status": rollout_status(workload).to_dict(),
+        "conditions": (workload.get("status") or {}).get("conditions") or [],
+        "pods": report_pods(workload, revisions, pods, now),
+    }
+    return Result(extra={**found, "summary": rollout_lines(found)})
 
 
 def main() -> None:

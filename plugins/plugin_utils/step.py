@@ -21,6 +21,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.run import ru
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
     observe_workload,
+    pause_rollout,
     release_lock,
     rollout_info,
     route_info,
@@ -30,6 +31,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     smoke_test,
     strategy_info,
     switch_color,
+    undo_rollout,
     wait_rollout,
 )
 
@@ -38,6 +40,7 @@ STEPS = {
     for module in (
         clone_workload,
         observe_workload,
+        pause_rollout,
         release_lock,
         rollout_info,
         route_info,
@@ -47,6 +50,7 @@ STEPS = {
         smoke_test,
         strategy_info,
         switch_color,
+        undo_rollout,
         wait_rollout,
     )
 }
@@ -79,6 +83,7 @@ class ActionModule(ActionBase):
                 task_vars=task_vars,
                 wrap_async=self._task.async_val,
             )
+        self._explain(outcome)
         return merge_hash(result, outcome)
 
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
@@ -106,6 +111,13 @@ class ActionModule(ActionBase):
         """Print a line of progress as it happens, unless the task's results are hidden."""
         if not self._task.no_log:
             display.display(f"  {self._task.args.get('name', '')}: {line}" if self._task.args.get("name") else f"  {line}")
+
+    def _explain(self, outcome: dict[str, Any]) -> None:
+        """Print a step's summary with -v: the result itself has its lines all in one."""
+        summary = outcome.get("summary")
+        if isinstance(summary, list) and len(summary) > 1 and not self._task.no_log:
+            for line in summary:
+                display.v(f"  {line}")
 
 
 def _same_environment(interpreter: str) -> bool:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.progressive.delivery.plugins.module_utils.waiting import wait_for_rollout
+from ansible_collections.progressive.delivery.plugins.modules import set_image
 from bench import IMAGE, Bench, deployment, median
 from support.live import Shop
 
@@ -13,8 +15,8 @@ OURS, CORE, KUBECTL = "this collection", "kubernetes.core", "kubectl"
 PEERS = (OURS, CORE, KUBECTL)
 # rollout_info reads the Deployment, its revisions and its pods. Peers read the Deployment alone for READ; for HISTORY
 # kubectl reads all of that with one command, which kubernetes.core has no task for.
-READ, HISTORY, SCALE, SET_IMAGE = "read", "read with pods", "scale", "set image"
-NAMES = (READ, HISTORY, SCALE, SET_IMAGE)
+READ, HISTORY, SCALE, SET_IMAGE, UNDO = "read", "read with pods", "scale", "set image", "undo"
+NAMES = (READ, HISTORY, SCALE, SET_IMAGE, UNDO)
 # Tried in a first round that does not count: all three fill their caches then.
 WARM_UP = 1
 
@@ -34,7 +36,7 @@ class Work:
 
 def measure(bench: Bench, rounds: int) -> list[Work]:
     """Run the work of every peer in turn, ``rounds`` times in one play, and return the times."""
-    with bench.shop() as shop:
+    with bench.shop() as shop, bench.shop() as apart:
         peers = [peer for peer in PEERS if peer != KUBECTL or bench.kubectl]
         for peer in peers:
             # No scheduler takes these pods, so that no container starts while others are measured.
@@ -42,6 +44,7 @@ def measure(bench: Bench, rounds: int) -> list[Work]:
             idle["spec"]["template"]["spec"]["schedulerName"] = "none"
             shop.create(idle, wait=False)
             shop.create(deployment(_target("image", peer), replicas=0), wait=False)
+            _with_history(_home(shop, apart, peer), _target("undo", peer))
         shop.create(deployment("web", replicas=2))
         tasks = []
         for number in range(rounds + WARM_UP):
@@ -49,7 +52,8 @@ def measure(bench: Bench, rounds: int) -> list[Work]:
                 turn = (number + index) % len(peers)
                 for peer in peers[turn:] + peers[:turn]:
                     if (name, peer) != (HISTORY, CORE):
-                        tasks.append({"name": f"{name}, {peer}", **_task(bench, shop, name, peer, number)})
+                        home = _home(shop, apart, peer) if name == UNDO else shop
+                        tasks.append({"name": f"{name}, {peer}", **_task(bench, home, name, peer, number)})
         ran = bench.play(shop, tasks)
     works = [Work(name, {}, []) for name in NAMES]
     for work in works:
@@ -65,6 +69,18 @@ def measure(bench: Bench, rounds: int) -> list[Work]:
 def _target(work: str, peer: str) -> str:
     """Return the Deployment that one peer changes: each has its own, so that none waits for the controllers of another."""
     return f"{work}-{peer.replace(' ', '-').replace('.', '-')}"
+
+
+def _home(shop: Shop, apart: Shop, peer: str) -> Shop:
+    """Return where a peer undoes: k8s_rollback takes any ReplicaSet with the same label keys for one of its Deployment's."""
+    return apart if peer == CORE else shop
+
+
+def _with_history(shop: Shop, name: str) -> None:
+    """Make a Deployment without pods that has two revisions."""
+    ref = shop.create(deployment(name, replicas=0))
+    shop.step(set_image, name=name, images={"app": f"{IMAGE}:2.0.0"})
+    wait_for_rollout(shop.cluster, ref, 60, revision=2)
 
 
 def _task(bench: Bench, shop: Shop, work: str, peer: str, number: int) -> dict[str, Any]:
@@ -83,6 +99,12 @@ def _task(bench: Bench, shop: Shop, work: str, peer: str, number: int) -> dict[s
         ours = {"progressive.delivery.scale": {**about, "name": name, "replicas": replicas}}
         core = {"kubernetes.core.k8s_scale": {**about, **object_of, "name": name, "replicas": replicas, "wait": False}}
         words = ["scale", f"deployment/{name}", f"--replicas={replicas}"]
+    elif work == UNDO:
+        # Each goes to the revision that the one before left: 1, 2, 3, ... Ours would not do that unasked, the peers do.
+        name = _target("undo", peer)
+        ours = {"progressive.delivery.undo_rollout": {**about, "name": name, "to_revision": number + 1}}
+        core = {"kubernetes.core.k8s_rollback": {**about, **object_of, "name": name}}
+        words = ["rollout", "undo", f"deployment/{name}"]
     else:
         name = _target("image", peer)
         patch = {"spec": {"template": {"spec": {"containers": [{"name": "app", "image": image}]}}}}

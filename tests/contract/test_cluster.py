@@ -148,6 +148,35 @@ def test_a_json_patch_whose_test_fails_conflicts(made: tuple[Any, Ref]) -> None:
         cluster.patch(ref, version, JSON_PATCH)
 
 
+def test_a_json_patch_tests_a_whole_template_and_replaces_it(made: tuple[Any, Ref]) -> None:
+    cluster, ref = made
+    template = cluster.get(ref)["spec"]["template"]
+    wanted = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "app", "image": "a:2"}]}}
+    patch = [{"op": "test", "path": "/spec/template", "value": template}, {"op": "replace", "path": "/spec/template", "value": wanted}]
+    cluster.patch(ref, patch, JSON_PATCH)
+    (container,) = cluster.get(ref)["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "a:2" and "env" not in container
+    with pytest.raises(Conflict):
+        cluster.patch(ref, patch, JSON_PATCH)
+
+
+def test_an_annotation_is_a_new_generation_of_a_deployment_and_of_no_other_workload(cluster: tuple[Any, str]) -> None:
+    found, namespace = cluster
+    for kind in ("Deployment", "DaemonSet"):
+        ref = Ref(kind, namespace, "web")
+        manifest = {**deployment(namespace), "kind": kind}
+        if kind == "DaemonSet":
+            del manifest["spec"]["replicas"]
+            manifest["spec"]["template"]["spec"]["nodeSelector"] = {"no": "node"}
+        assert found.create(ref, manifest)["metadata"]["generation"] == 1
+        annotated = found.patch(ref, {"metadata": {"annotations": {"a": "1"}}}, MERGE_PATCH)
+        assert annotated["metadata"]["generation"] == (2 if kind == "Deployment" else 1)
+        labelled = found.patch(ref, {"metadata": {"labels": {"a": "1"}}}, MERGE_PATCH)
+        assert labelled["metadata"]["generation"] == annotated["metadata"]["generation"]
+        changed = found.patch(ref, {"spec": {"minReadySeconds": 1}}, MERGE_PATCH)
+        assert changed["metadata"]["generation"] == annotated["metadata"]["generation"] + 1
+
+
 def test_delete_with_a_stale_version_conflicts(made: tuple[Any, Ref]) -> None:
     cluster, ref = made
     with pytest.raises(Conflict):

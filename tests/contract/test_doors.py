@@ -29,6 +29,8 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("route_info", {"name": "web"}, False),
     ("rollout_info", {"name": "web-green"}, False),
     ("strategy_info", {"name": "web-green"}, False),
+    ("undo_rollout", {"name": "web-green", "to_revision": 1}, True),
+    ("pause_rollout", {"name": "web-green"}, True),
 ]
 REFUSED = [
     ("set_image", {"name": "nope", "images": {"app": "a:1"}}),
@@ -38,24 +40,20 @@ REFUSED = [
     ("set_strategy", {"name": "web-blue", "profile": "fast", "max_surge": 1}),
     ("set_strategy", {"name": "web-blue", "profile": "daring"}),
     ("switch_color", {"name": "web", "color": "purple"}),
+    ("undo_rollout", {"name": "web-blue", "to_revision": 9}),
+    ("undo_rollout", {"name": "web-blue"}),
+    ("undo_rollout", {"name": "web-blue", "to_revision": 0}),
+    ("pause_rollout", {"name": "web-blue", "state": "stopped"}),
+    ("pause_rollout", {"name": "nope", "kind": "StatefulSet"}),
     ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
     ("wait_rollout", {"name": "web-blue", "nonsense": 1}),
     ("strategy_info", {"name": "nope"}),
 ]
 VARYING = (
-    "duration",
-    "invocation",
-    "pods",
-    "attempts",
-    "by",
-    "body",
-    "facts",
-    "observed",
-    "revisions",
-    "settled",
-    "deprecations",
-    "warnings",
-    "ansible_facts",
+    *("duration", "invocation", "pods", "attempts", "by", "body", "facts", "observed", "revisions", "settled"),
+    *("deprecations", "warnings", "ansible_facts"),
+    # It has the ages.
+    "summary",
 )
 
 
@@ -207,3 +205,13 @@ def test_no_key_stays_on_disk(shop: Shop, tmp_path: Path, door: str) -> None:
     done = shop.playbook(str(book), {}, TMPDIR=str(scratch))
     assert done.returncode == 0 and "ignored=2" in done.stdout, done.stdout
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("door", ["auto", "module"])
+def test_a_summary_is_printed_line_by_line_with_v_and_not_where_results_are_hidden(shop: Shop, tmp_path: Path, door: str) -> None:
+    task = {"progressive.delivery.rollout_info": {"name": "web-blue"}}
+    line = f"\n  Deployment {shop.namespace}/web-blue: complete, revision 1, 2 updated, 2 ready, 2 available of 2 pods\n"
+    done = run(shop, tmp_path, task, door, "-v")
+    assert done.returncode == 0 and line in done.stdout, done.stdout
+    assert line not in run(shop, tmp_path, task, door).stdout
+    assert line not in run(shop, tmp_path, {**task, "no_log": True}, door, "-vvv").stdout

@@ -8,6 +8,7 @@ against this and against a real cluster.
 from __future__ import annotations
 
 import copy
+import json
 import threading
 import time
 import uuid
@@ -25,6 +26,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
     JSON_PATCH,
     KINDS,
     STRATEGIC_PATCH,
+    WORKLOAD_KINDS,
     Answer,
     Listing,
     Manifest,
@@ -69,7 +71,8 @@ class FakeCluster:
         ref = _ref(manifest)
         with self._changed:
             known = ref in self._objects
-            stored = copy.deepcopy(manifest)
+            # As it comes over the wire: a copy would keep it that two fields are one object.
+            stored = json.loads(json.dumps(manifest))
             meta = stored.setdefault("metadata", {})
             if ref.namespace:
                 meta.setdefault("namespace", ref.namespace)
@@ -156,7 +159,7 @@ class FakeCluster:
             if dry_run or wanted == current:
                 return wanted
             self.writes.append(("patch", ref))
-            if wanted.get("spec") != current.get("spec") and "generation" in wanted["metadata"]:
+            if "generation" in wanted["metadata"] and _is_new_generation(ref.kind, current, wanted):
                 wanted["metadata"]["generation"] += 1
             return self._store(ref, wanted, "MODIFIED")
 
@@ -168,7 +171,10 @@ class FakeCluster:
             if dry_run:
                 return copy.deepcopy(manifest)
             self.writes.append(("create", ref))
-            return self.put({**manifest, "kind": ref.kind})
+            made = copy.deepcopy({**manifest, "kind": ref.kind})
+            if ref.kind in WORKLOAD_KINDS:
+                made["metadata"]["generation"] = 1
+            return self.put(made)
 
     def delete(self, ref: Ref, dry_run: bool = False, resource_version: str | None = None) -> None:
         """Delete the object; raise NotFound or Conflict."""
@@ -224,6 +230,12 @@ def _max_unavailable(stateful_set: Manifest) -> Any:
     """Return how many pods of a StatefulSet may be missing, or None where that is not there."""
     strategy = (stateful_set.get("spec") or {}).get("updateStrategy") or {}
     return (strategy.get("rollingUpdate") or {}).get("maxUnavailable")
+
+
+def _is_new_generation(kind: str, old: Manifest, new: Manifest) -> bool:
+    """Return whether a write counts as a new generation: for a Deployment, whose ReplicaSet gets its annotations, they count too."""
+    noted = kind == "Deployment" and (old["metadata"].get("annotations") or {}) != (new["metadata"].get("annotations") or {})
+    return noted or new.get("spec") != old.get("spec")
 
 
 def _selects(query: Query, manifest: Manifest) -> bool:

@@ -54,6 +54,25 @@ def replica_set(owner: Manifest, revision: int, digest: str, image: str) -> Mani
     }
 
 
+def controller_revision(owner: Manifest, revision: int, digest: str, image: str) -> Manifest:
+    """Return a ControllerRevision that a StatefulSet or DaemonSet owns, with data as their controllers write them."""
+    template = copy.deepcopy(owner["spec"]["template"])
+    template["spec"]["containers"][0]["image"] = image
+    template["metadata"]["creationTimestamp"] = None
+    return {
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": f"{owner['metadata']['name']}-{digest}",
+            "namespace": "shop",
+            "labels": {**owner["spec"]["selector"]["matchLabels"], "controller-revision-hash": digest},
+            "annotations": {},
+            "ownerReferences": [{"controller": True, "uid": owner["metadata"]["uid"]}],
+        },
+        "data": {"spec": {"template": {**template, "$patch": "replace"}}},
+        "revision": revision,
+    }
+
+
 def pod(name: str, labels: dict[str, str], ready: bool = True, address: str = "10.0.0.1", **container: Any) -> Manifest:
     """Return a pod; ``container`` is merged into its container's status."""
     return {

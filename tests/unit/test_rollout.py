@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.revisions import history
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.rollout import (
-    history,
     label_query,
     live_hash,
     next_revision,

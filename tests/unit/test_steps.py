@@ -8,12 +8,13 @@ import threading
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, DeliveryError
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ran, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
     observe_workload,
+    pause_rollout,
     release_lock,
     rollout_info,
     route_info,
@@ -23,10 +24,11 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     smoke_test,
     strategy_info,
     switch_color,
+    undo_rollout,
     wait_rollout,
 )
 from support.fake import FakeCluster
-from support.objects import deployment, ingress, pod, replica_set, service
+from support.objects import controller_revision, deployment, ingress, pod, replica_set, service
 
 BLUE, GREEN = {"app": "web", "version": "blue"}, {"app": "web", "version": "green"}
 
@@ -34,7 +36,8 @@ BLUE, GREEN = {"app": "web", "version": "blue"}, {"app": "web", "version": "gree
 @pytest.fixture(autouse=True)
 def no_controller(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake has no controller that would number a revision: do not wait for it."""
-    monkeypatch.setattr(set_image, "REVISION_TIMEOUT", 0.05)
+    for step in (set_image, undo_rollout):
+        monkeypatch.setattr(step, "REVISION_TIMEOUT", 0.05)
 
 
 def options(step: Any, **given: Any) -> dict[str, Any]:
@@ -48,7 +51,10 @@ def shop() -> FakeCluster:
     blue, green = deployment("web-blue", "blue"), deployment("web-green", "green", image="podinfo:2.0.0")
     pods = [pod(f"b{number}", BLUE, address=f"10.0.0.{number}") for number in range(3)]
     pods += [pod(f"g{number}", GREEN, address=f"10.0.1.{number}") for number in range(3)]
-    return FakeCluster(blue, green, service(), *pods)
+    revisions = [
+        replica_set(blue, number, digest, image) for number, digest, image in ((1, "a", "podinfo:0.9.0"), (2, "b", "podinfo:1.0.0"))
+    ]
+    return FakeCluster(blue, green, service(), *pods, *revisions)
 
 
 CHANGES = {
@@ -58,6 +64,10 @@ CHANGES = {
     "scale to 0": (scale, {"name": "web-blue", "replicas": 0}),
     "set_strategy": (set_strategy, {"name": "web-blue", "profile": "conservative", "min_ready_seconds": 5}),
     "set_strategy Recreate": (set_strategy, {"name": "web-blue", "type": "Recreate"}),
+    "undo_rollout": (undo_rollout, {"name": "web-blue"}),
+    "undo_rollout to a revision": (undo_rollout, {"name": "web-blue", "to_revision": 1}),
+    "undo_rollout of its own change": (undo_rollout, {"name": "web-blue", "if_revision": 2, "unless_image": "podinfo:0.9.0"}),
+    "pause_rollout": (pause_rollout, {"name": "web-blue"}),
     "switch_color": (switch_color, {"name": "web", "color": "green", "wait": False}),
     "switch_color with notes": (switch_color, {"name": "web", "color": "green", "wait": False, "annotations": {"a/b": "c"}}),
     "switch_color notes alone": (switch_color, {"name": "web", "color": "blue", "annotations": {"a/b": "c"}}),
@@ -81,7 +91,14 @@ def test_changes_once_and_check_mode_predicts_it(step: Any, given: dict[str, Any
     assert again.before == again.after
 
 
-@pytest.mark.parametrize(("step", "given"), list(CHANGES.values())[:8], ids=list(CHANGES)[:8])
+WORKLOADS = {
+    name: entry
+    for name, entry in CHANGES.items()
+    if entry[0] in (scale, set_image, set_strategy, undo_rollout, pause_rollout, switch_color)
+}
+
+
+@pytest.mark.parametrize(("step", "given"), WORKLOADS.values(), ids=WORKLOADS)
 def test_foreign_fields_stay(step: Any, given: dict[str, Any]) -> None:
     cluster = shop()
     ref = Ref("Service" if step is switch_color else "Deployment", "shop", given["name"])
@@ -197,6 +214,15 @@ REFUSED = {
         {"name": "x", "source": "web-blue", "labels": {"hue": "red"}},
         'has no label "hue" in its selector',
     ),
+    "undo to a revision that is gone": (
+        undo_rollout,
+        {"name": "web-blue", "to_revision": 7},
+        "Deployment shop/web-blue has no revision 7; it has: 2 (app podinfo:1.0.0), 1 (app podinfo:0.9.0)",
+    ),
+    "undo to revision 0": (undo_rollout, {"name": "web-blue", "to_revision": 0}, "to_revision must be 1 or more, got 0"),
+    "undo without a revision before": (undo_rollout, {"name": "web-green"}, "has no revision before 1 (app podinfo:2.0.0) to go back to"),
+    "undo of a missing Deployment": (undo_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "pause of a missing Deployment": (pause_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
     "negative interval": (observe_workload, {"name": "web-blue", "interval": 0}, "interval must be more than 0"),
 }
 
@@ -459,9 +485,129 @@ def test_infos_change_nothing_and_tell_what_is_there() -> None:
     assert cluster.writes == []
 
 
+def test_an_undo_whose_answer_was_lost_is_still_told_as_done() -> None:
+    cluster = shop()
+    patch, lost = cluster.patch, []
+
+    def lossy(*arguments: Any, **named: Any) -> Any:
+        answer = patch(*arguments, **named)
+        if not lost:
+            lost.append(answer)
+            raise Conflict("tried again, and it was done").with_details(unsure=True)
+        return answer
+
+    cluster.patch = lossy  # type: ignore[method-assign]
+    result = undo_rollout.execute(options(undo_rollout, name="web-blue"), cluster, False)
+    assert result.changed and result.extra["to_revision"] == 1 and len(cluster.writes) == 1
+
+
+def test_an_undo_is_decided_again_when_somebody_released_in_between() -> None:
+    cluster = shop()
+    ref = Ref("Deployment", "shop", "web-blue")
+
+    def meddle() -> None:
+        workload = cluster.get(ref)
+        workload["spec"]["template"]["spec"]["containers"][0]["image"] = "podinfo:3.0.0"
+        workload["metadata"]["generation"] = workload["status"]["observedGeneration"] = 3
+        cluster.put(workload)
+        cluster.put(replica_set(workload, 3, "c", "podinfo:3.0.0"))
+
+    cluster.before_patch = meddle
+    result = undo_rollout.execute(options(undo_rollout, name="web-blue", if_revision=2), cluster, False)
+    assert not result.changed and "is at revision 3 and not at 2" in result.extra["msg"]
+    assert cluster.get(ref)["spec"]["template"]["spec"]["containers"][0]["image"] == "podinfo:3.0.0"
+    result = undo_rollout.execute(options(undo_rollout, name="web-blue"), cluster, False)
+    assert result.changed and result.extra["images"] == {"app": "podinfo:1.0.0"}
+
+
+def test_an_undo_waits_for_the_number_of_what_it_undoes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undo_rollout, "REVISION_TIMEOUT", 10)
+    cluster = shop()
+    workload = cluster.get(Ref("Deployment", "shop", "web-blue"))
+    workload["spec"]["template"]["spec"]["containers"][0]["image"] = "podinfo:3.0.0"
+    workload["metadata"]["generation"] = 3
+    cluster.put(workload)
+    timer = threading.Timer(0.3, cluster.put, [replica_set(workload, 3, "c", "podinfo:3.0.0")])
+    timer.start()
+    result = undo_rollout.execute(options(undo_rollout, name="web-blue", if_revision=3), cluster, False)
+    timer.join()
+    assert result.changed and (result.extra["to_revision"], result.extra["revision"]) == (2, 4)
+
+
+def stuck() -> tuple[FakeCluster, Ref]:
+    """Return a StatefulSet whose second pod never became ready after the release of its second revision."""
+    owner = {**deployment(image="podinfo:2.0.0"), "kind": "StatefulSet"}
+    revisions = [controller_revision(owner, 1, "a", "podinfo:1.0.0"), controller_revision(owner, 2, "b", "podinfo:2.0.0")]
+    owner["status"]["updateRevision"] = "web-b"
+    cluster = FakeCluster(owner, *revisions)
+    for name, digest in (("web-0", "web-a"), ("web-1", "web-b")):
+        found = pod(name, {"app": "web", "controller-revision-hash": digest}, ready=digest == "web-a")
+        found["metadata"]["ownerReferences"] = [{"controller": True, "uid": "uid-web"}]
+        cluster.put(found)
+    return cluster, Ref("Pod", "shop", "web-1")
+
+
+def test_a_stuck_pod_is_named_and_stays_unless_it_is_to_be_deleted() -> None:
+    cluster, _ref = stuck()
+    told: list[str] = []
+    given = options(undo_rollout, kind="StatefulSet", name="web")
+    result = undo_rollout.execute(given, cluster, False, told.append)
+    assert result.changed and result.extra["stuck_pods"] == ["web-1"] and "delete web-1, or give delete_stuck_pods: true" in told[0]
+    assert cluster.writes == [("patch", Ref("StatefulSet", "shop", "web"))]
+
+
+def test_a_stuck_pod_is_deleted_once_also_when_the_undo_was_done_before() -> None:
+    cluster, ref = stuck()
+    undo_rollout.execute(options(undo_rollout, kind="StatefulSet", name="web"), cluster, False)
+    given = options(undo_rollout, kind="StatefulSet", name="web", delete_stuck_pods=True)
+    foreseen = undo_rollout.execute(given, cluster, True)
+    assert cluster.get(ref) and foreseen.changed
+    done = undo_rollout.execute(given, cluster, False)
+    assert (done.before, done.after, done.actions) == (foreseen.before, foreseen.after, foreseen.actions)
+    assert done.before["stuck_pods"] == ["web-1"] and cluster.writes[-1] == ("delete", ref)
+    assert not undo_rollout.execute(given, cluster, False).changed
+
+
+def test_a_stuck_pod_that_came_back_well_is_not_deleted() -> None:
+    cluster, ref = stuck()
+    delete = cluster.delete
+
+    def meddle(*arguments: Any, **named: Any) -> None:
+        cluster.delete = delete  # type: ignore[method-assign]
+        well = pod("web-1", {"app": "web", "controller-revision-hash": "web-a"})
+        well["metadata"]["ownerReferences"] = [{"controller": True, "uid": "uid-web"}]
+        cluster.put(well)
+        delete(*arguments, **named)
+
+    cluster.delete = meddle  # type: ignore[method-assign]
+    given = options(undo_rollout, kind="StatefulSet", name="web", delete_stuck_pods=True)
+    result = undo_rollout.execute(given, cluster, False)
+    assert result.changed and result.extra["stuck_pods"] == [] and "stuck_pods" not in result.before
+    assert cluster.get(ref)
+
+
+@pytest.mark.parametrize(("kind", "way"), [("StatefulSet", "a partition keeps the pods"), ("DaemonSet", "type OnDelete keeps the pods")])
+def test_only_a_deployment_can_be_paused(kind: str, way: str) -> None:
+    cluster = FakeCluster({**deployment(), "kind": kind})
+    with pytest.raises(DeliveryError, match=f"{kind} shop/web cannot be paused, only a Deployment can; .*{way}") as caught:
+        pause_rollout.execute(options(pause_rollout, kind=kind, name="web"), cluster, False)
+    assert "\n" not in caught.value.message and cluster.writes == []
+
+
+def test_a_paused_deployment_goes_on() -> None:
+    cluster = shop()
+    assert pause_rollout.execute(options(pause_rollout, name="web-blue"), cluster, False).extra["paused"]
+    result = pause_rollout.execute(options(pause_rollout, name="web-blue", state="resumed"), cluster, False)
+    assert (
+        result.changed and result.after == {"paused": False} and list(result.actions) == ["resumed the rollout of Deployment shop/web-blue"]
+    )
+    assert not pause_rollout.execute(options(pause_rollout, name="web-blue", state="resumed"), cluster, False).changed
+
+
 STEPS = (
     clone_workload,
     observe_workload,
+    pause_rollout,
     release_lock,
     rollout_info,
     route_info,
@@ -471,6 +617,7 @@ STEPS = (
     smoke_test,
     strategy_info,
     switch_color,
+    undo_rollout,
     wait_rollout,
 )
 

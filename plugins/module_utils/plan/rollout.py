@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import CHANGE_CAUSE, REVISION, Manifest, annotations, labels, metadata
+from ..model import REVISION, Manifest, annotations, labels, metadata
 
 TEMPLATE_HASH = "pod-template-hash"
 CONTROLLER_HASH = "controller-revision-hash"
@@ -340,20 +340,57 @@ def unschedulable(pods: Iterable[Manifest]) -> Trouble | None:
 
 
 def pod_summary(pod: Manifest) -> dict[str, Any]:
-    """Return a pod as a step reports it."""
+    """Return a pod as a step reports it: what it waits for, in Kubernetes' own words, and how a container ended last."""
     status = pod.get("status") or {}
     containers = status.get("containerStatuses") or []
-    waiting = [((entry.get("state") or {}).get("waiting") or {}).get("reason") for entry in containers]
-    reason = "Terminating" if is_terminating(pod) else next((word for word in waiting if word), status.get("reason") or "")
+    reason, message = _pod_reason(pod)
     return {
         "name": metadata(pod)["name"],
         "phase": status.get("phase") or "Pending",
         "ready": is_ready(pod),
         "reason": reason,
+        "message": message,
         "restarts": sum(entry.get("restartCount") or 0 for entry in containers),
+        "last_termination": _last_termination(status),
         "node": (pod.get("spec") or {}).get("nodeName") or "",
         "images": {entry["name"]: entry["image"] for entry in (pod.get("spec") or {}).get("containers") or []},
     }
+
+
+def _pod_reason(pod: Manifest) -> tuple[str, str]:
+    """Return why a pod is not ready, as a word and as a sentence; both empty where there is nothing to say."""
+    status = pod.get("status") or {}
+    if is_terminating(pod):
+        return "Terminating", ""
+    for entry in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
+        waiting = (entry.get("state") or {}).get("waiting") or {}
+        # The containers wait for the init containers, which have told their own reason.
+        if waiting.get("reason") and waiting["reason"] != "PodInitializing":
+            words = _last_end(entry) if waiting["reason"] in CRASHED else ""
+            return waiting["reason"], f"container {entry['name']}: {words or waiting.get('message') or waiting['reason']}"
+    homeless = unschedulable([pod])
+    if homeless:
+        return homeless.reason, homeless.message
+    if status.get("reason"):
+        return status["reason"], status.get("message") or ""
+    unready = [entry["name"] for entry in status.get("containerStatuses") or [] if not entry.get("ready")]
+    if unready and status.get("phase") == "Running" and not is_ready(pod):
+        return "", f"container {', '.join(unready)} runs and is not ready"
+    return "", ""
+
+
+def _last_termination(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how and when the container ended that ended last; empty where none has, or none but init containers that were done."""
+    ended = []
+    for where in ("initContainerStatuses", "containerStatuses"):
+        for entry in status.get(where) or []:
+            for state in (entry.get("state") or {}, entry.get("lastState") or {}):
+                found = state.get("terminated")
+                if found and (where == "containerStatuses" or found.get("exitCode")):
+                    ended.append({**found, "container": entry["name"]})
+    last = max(ended, key=lambda entry: entry.get("finishedAt") or "", default={})
+    fields = {"container": "container", "reason": "reason", "exit_code": "exitCode", "message": "message", "finished": "finishedAt"}
+    return {name: last[key] for name, key in fields.items() if last.get(key) not in (None, "")}
 
 
 def current_revision(workload: Manifest, revisions: Iterable[Manifest] = ()) -> int | None:
@@ -379,35 +416,6 @@ def next_revision(before: Manifest, after: Manifest) -> int | None:
     """
     revision = current_revision(before) if before.get("kind") == "Deployment" else None
     return revision + 1 if revision is not None and template_key(before) != template_key(after) else None
-
-
-def history(workload: Manifest, revisions: Sequence[Manifest]) -> list[dict[str, Any]]:
-    """Return the revisions that the workload owns, newest first: number, images, change cause, replicas, which is live."""
-    live = current_revision(workload, revisions)
-    entries = []
-    for entry in revisions:
-        if not is_owned(entry, workload):
-            continue
-        if workload["kind"] == "Deployment":
-            number = int(annotations(entry).get(REVISION) or 0)
-            template = (entry.get("spec") or {}).get("template") or {}
-            replicas = (entry.get("status") or {}).get("replicas") or 0
-        else:
-            number = entry.get("revision") or 0
-            template = (((entry.get("data") or {}).get("spec")) or {}).get("template") or {}
-            replicas = None
-        entries.append(
-            {
-                "revision": number,
-                "name": metadata(entry)["name"],
-                "images": template_images(template),
-                "change_cause": annotations(entry).get(CHANGE_CAUSE) or "",
-                "created": metadata(entry).get("creationTimestamp") or "",
-                "replicas": replicas,
-                "live": number == live,
-            }
-        )
-    return sorted(entries, key=lambda item: item["revision"], reverse=True)
 
 
 def template_images(template: Mapping[str, Any]) -> dict[str, str]:

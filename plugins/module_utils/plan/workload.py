@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import CHANGE_CAUSE, JSON_PATCH, REVISION, STRATEGIC_PATCH, Change, Manifest, Ref, annotations, metadata
+from ..model import CHANGE_CAUSE, JSON_PATCH, REVISION, STRATEGIC_PATCH, UNDONE, Change, Manifest, Ref, annotations, metadata
 from .rollout import template_images
 
 # The grammar of github.com/distribution/reference: domain[:port]/path[:tag][@digest].
@@ -102,6 +102,29 @@ def plan_scale(ref: Ref, workload: Manifest, replicas: int, autoscaler: Manifest
     return Change(before, after, patch, JSON_PATCH, actions=(f"scaled {ref} from {now} to {replicas}",))
 
 
+def plan_pause(ref: Ref, workload: Manifest, paused: bool) -> Change:
+    """Return the change that pauses or resumes a rollout; raise InvalidRequest, with the way out, for a kind that cannot be paused."""
+    if ref.kind == "StatefulSet":
+        raise InvalidRequest(
+            f"{ref} cannot be paused, only a Deployment can; hold its rollout with set_strategy: a partition keeps the pods below that"
+            " ordinal as they are, type OnDelete keeps all until they are deleted"
+        )
+    if ref.kind != "Deployment":
+        raise InvalidRequest(
+            f"{ref} cannot be paused, only a Deployment can; hold its rollout with set_strategy: type OnDelete keeps the pods as they are"
+            " until they are deleted"
+        )
+    now = bool((workload.get("spec") or {}).get("paused"))
+    before, after = {"paused": now}, {"paused": paused}
+    if now == paused:
+        return Change(before, after)
+    patch = [
+        {"op": "test", "path": "/metadata/uid", "value": metadata(workload).get("uid")},
+        {"op": "add", "path": "/spec/paused", "value": paused},
+    ]
+    return Change(before, after, patch, JSON_PATCH, (f"{'paused' if paused else 'resumed'} the rollout of {ref}",))
+
+
 def is_autoscaler_of(autoscaler: Manifest, ref: Ref) -> bool:
     """Return whether a HorizontalPodAutoscaler scales the workload."""
     target = (autoscaler.get("spec") or {}).get("scaleTargetRef") or {}
@@ -127,7 +150,7 @@ def copy_of(source: Manifest, name: str, new_labels: Mapping[str, str], replicas
     kept = {
         key: value
         for key, value in annotations(source).items()
-        if key not in (REVISION, LAST_APPLIED, CHANGE_CAUSE) and not key.startswith(("meta.helm.sh/", "argocd.argoproj.io/"))
+        if key not in (REVISION, LAST_APPLIED, CHANGE_CAUSE, UNDONE) and not key.startswith(("meta.helm.sh/", "argocd.argoproj.io/"))
     }
     twin: Manifest = {
         "apiVersion": source.get("apiVersion") or "apps/v1",
