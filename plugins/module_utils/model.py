@@ -60,6 +60,8 @@ KINDS: dict[str, Kind] = {
         Kind("Namespace", "v1", "namespaces", namespaced=False),
         Kind("Node", "v1", "nodes", namespaced=False),
         Kind("Pod", "v1", "pods"),
+        Kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
+        Kind("PrometheusRule", "monitoring.coreos.com/v1", "prometheusrules"),
         Kind("ReplicaSet", "apps/v1", "replicasets"),
         Kind("ResourceQuota", "v1", "resourcequotas"),
         Kind("Service", "v1", "services"),

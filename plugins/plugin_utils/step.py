@@ -20,7 +20,9 @@ from ansible.utils.vars import merge_hash
 from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
+    mark_released,
     observe_workload,
+    practices_info,
     release_lock,
     rollout_info,
     route_info,
@@ -35,7 +37,9 @@ STEPS = {
     module.__name__.rsplit(".", 1)[-1]: module
     for module in (
         clone_workload,
+        mark_released,
         observe_workload,
+        practices_info,
         release_lock,
         rollout_info,
         route_info,
