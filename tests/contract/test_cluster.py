@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, NotFound
-from ansible_collections.progressive.delivery.plugins.module_utils.model import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Query, Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.model import (
+    JSON_PATCH,
+    KINDS,
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    Kind,
+    Query,
+    Ref,
+)
 from ansible_collections.progressive.delivery.plugins.module_utils.watching import Stream
 
 pytestmark = pytest.mark.cluster
@@ -62,6 +70,13 @@ def test_list_selects_by_label_and_field(made: tuple[Any, Ref]) -> None:
     cluster, ref = made
     for labels, fields, count in (("app=web", "", 1), ("app=x", "", 0), ("", "metadata.name=web", 1), ("", "metadata.name=x", 0)):
         assert len(cluster.list(Query("Deployment", ref.namespace, labels, fields)).items) == count
+
+
+def test_a_list_of_a_kind_that_is_not_served_is_not_found(cluster: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found, namespace = cluster
+    monkeypatch.setitem(KINDS, "Nothing", Kind("Nothing", "nothing.progressive.delivery/v1", "nothings"))
+    with pytest.raises(NotFound, match=f"nothings in namespace {namespace}"):
+        found.list(Query("Nothing", namespace))
 
 
 def test_a_merge_patch_with_a_stale_version_conflicts(made: tuple[Any, Ref]) -> None:

@@ -22,6 +22,8 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("set_image", {"name": "web-green", "images": {"app": "localhost:32000/podinfo:2.0.0"}}, True),
     ("scale", {"name": "web-green", "replicas": 2}, True),
     ("wait_rollout", {"name": "web-green", "timeout": 60}, False),
+    ("mark_released", {"name": "web-green"}, True),
+    ("practices_info", {"name": "web-green", "checks": ["image_tag", "graceful_stop", "disruption_budget"]}, False),
     ("smoke_test", {"name": "web-green", "path": "/version", "json": {"version": "2.0.0"}}, False),
     ("switch_color", {"name": "web", "color": "green"}, True),
     ("observe_workload", {"name": "web-green", "seconds": 0}, False),
@@ -34,6 +36,9 @@ REFUSED = [
     ("scale", {"name": "web-blue", "replicas": "many"}),
     ("scale", {"name": "web-blue", "replicas": 1, "expected_context": "production"}),
     ("switch_color", {"name": "web", "color": "purple"}),
+    ("mark_released", {"name": "nope"}),
+    ("practices_info", {"name": "web-blue", "checks": ["staged"]}),
+    ("practices_info", {"name": "web-blue", "checks": ["nonsense"]}),
     ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
     ("wait_rollout", {"name": "web-blue", "nonsense": 1}),
 ]

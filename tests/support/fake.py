@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, Gone, InvalidRequest, NotFound
 from ansible_collections.progressive.delivery.plugins.module_utils.model import (
     JSON_PATCH,
+    KINDS,
     STRATEGIC_PATCH,
     Answer,
     Listing,
@@ -27,10 +28,15 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 )
 
 MERGED_BY_NAME = ("containers", "initContainers", "env", "ports", "volumes")
+# What every API server serves: its own groups without a domain, and these.
+OWN_DOMAINS = ("coordination.k8s.io", "discovery.k8s.io", "networking.k8s.io")
 
 
 class FakeCluster:
-    """A cluster in memory; ``writes`` records what was written, ``before_patch`` is a hook for races."""
+    """A cluster in memory; ``writes`` records what was written, ``before_patch`` is a hook for races.
+
+    ``definitions`` are the kinds beyond Kubernetes' own for which there is a CustomResourceDefinition; others are not found.
+    """
 
     def __init__(self, *objects: Manifest, namespace: str = "shop") -> None:
         self.default_namespace = namespace
@@ -41,6 +47,7 @@ class FakeCluster:
         self.commands: list[list[str]] = []
         self.answers: list[Answer | Exception] = []
         self.log_lines: list[str] = []
+        self.definitions: set[str] = set()
         self._version = 1
         self._objects: dict[Ref, Manifest] = {}
         self._events: list[tuple[int, str, Manifest]] = []
@@ -54,6 +61,8 @@ class FakeCluster:
     def put(self, manifest: Manifest) -> Manifest:
         """Store an object as some other client would."""
         ref = _ref(manifest)
+        if not _is_own(ref.kind):
+            self.definitions.add(ref.kind)
         with self._changed:
             known = ref in self._objects
             stored = copy.deepcopy(manifest)
@@ -88,7 +97,9 @@ class FakeCluster:
             return copy.deepcopy(self._objects[ref])
 
     def list(self, query: Query) -> Listing:
-        """Return the objects that the query selects."""
+        """Return the objects that the query selects; raise NotFound where the kind is not served."""
+        if not (_is_own(query.kind) or query.kind in self.definitions):
+            raise NotFound(f"{KINDS[query.kind].plural} in namespace {query.namespace}: 404 page not found")
         with self._changed:
             found = [
                 copy.deepcopy(item) for ref, item in sorted(self._objects.items(), key=lambda pair: pair[0].name) if _selects(query, item)
@@ -182,6 +193,12 @@ class FakeCluster:
         self._events.append((self._version, event, copy.deepcopy(manifest)))
         self._changed.notify_all()
         return copy.deepcopy(manifest)
+
+
+def _is_own(kind: str) -> bool:
+    """Return whether a kind is Kubernetes' own."""
+    group, slash, _version = KINDS[kind].group_version.partition("/")
+    return not slash or "." not in group or group in OWN_DOMAINS
 
 
 def _ref(manifest: Manifest) -> Ref:

@@ -13,7 +13,9 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
+    mark_released,
     observe_workload,
+    practices_info,
     release_lock,
     rollout_info,
     route_info,
@@ -59,6 +61,8 @@ CHANGES = {
     "switch_color notes alone": (switch_color, {"name": "web", "color": "blue", "annotations": {"a/b": "c"}}),
     "clone_workload": (clone_workload, {"name": "web-red", "source": "web-blue", "labels": {"version": "red"}}),
     "release_lock": (release_lock, {"name": "web", "holder": "me"}),
+    "mark_released": (mark_released, {"name": "web-blue"}),
+    "mark_released with an image": (mark_released, {"name": "web-blue", "images": ["podinfo:2.0.0"]}),
 }
 
 
@@ -77,7 +81,10 @@ def test_changes_once_and_check_mode_predicts_it(step: Any, given: dict[str, Any
     assert again.before == again.after
 
 
-@pytest.mark.parametrize(("step", "given"), list(CHANGES.values())[:6], ids=list(CHANGES)[:6])
+FOREIGN = {name: case for name, case in CHANGES.items() if case[0] not in (clone_workload, release_lock)}
+
+
+@pytest.mark.parametrize(("step", "given"), FOREIGN.values(), ids=FOREIGN)
 def test_foreign_fields_stay(step: Any, given: dict[str, Any]) -> None:
     cluster = shop()
     ref = Ref("Service" if step is switch_color else "Deployment", "shop", given["name"])
@@ -153,6 +160,12 @@ REFUSED = {
         {"name": "x", "source": "web-blue", "labels": {"hue": "red"}},
         'has no label "hue" in its selector',
     ),
+    "no image to mark": (mark_released, {"name": "web-blue", "images": ["No Image"]}, "is not an image reference"),
+    "missing workload to mark": (mark_released, {"name": "nope"}, "Deployment shop/nope does not exist"),
+    "practices of a missing workload": (practices_info, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "image and images": (practices_info, {"name": "web-blue", "image": "a:1", "images": {"app": "a:1"}}, "give one of them"),
+    "staged nowhere": (practices_info, {"name": "web-blue", "checks": ["staged"]}, "the check staged needs staged"),
+    "no delay": (practices_info, {"name": "web-blue", "stop_delay": 0}, "stop_delay must be more than 0 seconds"),
     "negative interval": (observe_workload, {"name": "web-blue", "interval": 0}, "interval must be more than 0"),
 }
 
@@ -407,7 +420,9 @@ def test_infos_change_nothing_and_tell_what_is_there() -> None:
 
 STEPS = (
     clone_workload,
+    mark_released,
     observe_workload,
+    practices_info,
     release_lock,
     rollout_info,
     route_info,

@@ -119,6 +119,9 @@ def readiness_probe(ref: Ref, workload: Manifest, sidecars: Iterable[str] = SIDE
         f"{_named(names)} of {ref} {'has' if len(names) == 1 else 'have'} no readinessProbe, so requests are sent before"
         " they can be answered; add one"
     )
+    if not any(entry.get("ports") for entry in pod_spec(workload).get("containers") or []):
+        # One is enough where nobody knows which container serves.
+        names = [name for name in names if name in (probe or {})] or names
     try:
         found = by_container(probe or {}, names, _PROBE_HANDLERS, "readiness_probe", shared=False)
     except InvalidRequest as error:
