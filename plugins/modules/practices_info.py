@@ -343,7 +343,10 @@ OPTIONS = {
 def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Progress = quiet) -> Result:
     """Return the finding of each check."""
     ref = Ref(options["kind"], options["namespace"], options["name"])
-    checks = list(dict.fromkeys(options.get("checks") or [name for name in practices.CHECKS if name != "staged" or options.get("staged")]))
+    checks = options.get("checks")
+    if checks is None:
+        checks = [name for name in practices.CHECKS if name != "staged" or options.get("staged")]
+    checks = list(dict.fromkeys(checks))
     if "staged" in checks and not options.get("staged"):
         raise InvalidRequest("the check staged needs staged, with the namespace in which the image must have been released first")
     given = practices.given_images(ref, options.get("image"), options.get("images"))

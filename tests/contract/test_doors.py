@@ -42,7 +42,20 @@ REFUSED = [
     ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
     ("wait_rollout", {"name": "web-blue", "nonsense": 1}),
 ]
-VARYING = ("duration", "invocation", "pods", "attempts", "by", "body", "revisions", "settled", "deprecations", "warnings", "ansible_facts")
+VARYING = (
+    "duration",
+    "invocation",
+    "pods",
+    "attempts",
+    "by",
+    "body",
+    "revisions",
+    "settled",
+    "observed",
+    "deprecations",
+    "warnings",
+    "ansible_facts",
+)
 
 
 def play(shop: Shop, folder: Path, tasks: list[dict[str, Any]], door: str, *arguments: str) -> list[dict[str, Any]]:
