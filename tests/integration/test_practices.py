@@ -526,3 +526,23 @@ def test_podinfo_has_the_metric_that_the_alert_asks_for(empty: Shop) -> None:
     empty.step(smoke_test, name="web", path="/version")
     found = empty.step(smoke_test, name="web", path="/metrics", retries=5, text='http_requests_total{status="200"}')
     assert "failed" not in found, found
+
+
+def test_the_guide_says_what_works(empty: Shop, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "guides" / "good_practices.md").read_text()
+    blocks = re.findall(r"```(\w*)\n(.*?)```", guide, re.DOTALL)
+    example = tmp_path / "practices.yml"
+    example.write_text(next(text for language, text in blocks if language == "yaml" and text.startswith("# practices.yml")))
+    commands = [line[2:].split("#")[0].split() for language, text in blocks if language == "console" for line in text.splitlines()]
+    assert len(commands) == 2 and all(command[:2] == ["ansible-playbook", "progressive.delivery.practices"] for command in commands)
+    empty.create(bare())
+    given = {"practices_kubeconfig": empty.kubeconfig, "practices_namespace": empty.namespace}
+    changes = []
+    for command in commands:
+        arguments = [f"@{example}" if word == "@practices.yml" else word for word in command[2:]]
+        # What a later -e says holds.
+        done = empty.playbook(command[1], {}, *arguments, "-e", json.dumps(given))
+        assert done.returncode == 0, done.stdout
+        changes.append(changed(done))
+    assert changes == [2, 2]
+    assert empty.get("Deployment", "web")["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"] == {"sleep": {"seconds": 5}}
