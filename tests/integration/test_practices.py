@@ -211,7 +211,8 @@ def test_all_at_once_is_one_rollout_and_leaves_what_is_foreign(empty: Shop, tmp_
     container["env"] = [{"name": "A", "value": "1"}]
     empty.create(manifest)
     rules = tmp_path / "rules.yml"
-    foreign = {"name": "others", "rules": [{"alert": "Down", "expr": "up == 0"}]}
+    told = {"summary": "{{ $labels.instance }} is down for {{ $value | humanizeDuration }}"}
+    foreign = {"name": "others", "rules": [{"alert": "Down", "expr": "up == 0", "annotations": told}]}
     rules.write_text(yaml.safe_dump({"groups": [foreign]}))
     given = {"practices_fix": list(FIXABLE), "practices_alert_file": str(rules), "practices_strategy": "blue-green"}
     done = practices(empty, {"image_tag": "refuse"}, **given)
@@ -227,6 +228,39 @@ def test_all_at_once_is_one_rollout_and_leaves_what_is_foreign(empty: Shop, tmp_
     assert groups[0] == foreign and len(groups) == 2
     assert all(finding["ok"] for finding in look(empty, alert={"groups": groups}).values())
     assert changed(practices(empty, {}, **given)) == 0
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_other_kinds_are_put_right_too(empty: Shop, kind: str, tmp_path: Path) -> None:
+    manifest = {**bare(replicas=2), "kind": kind}
+    if kind == "DaemonSet":
+        del manifest["spec"]["replicas"]
+    else:
+        manifest["spec"]["serviceName"] = "web"
+    empty.create(manifest)
+    rules = tmp_path / "rules.yml"
+    given = {"practices_kind": kind, "practices_fix": list(FIXABLE), "practices_alert_file": str(rules)}
+    done = practices(empty, {}, **given)
+    assert done.returncode == 0 and changed(done) == (3 if kind == "StatefulSet" else 2), done.stdout
+    assert empty.step(wait_rollout, kind=kind, name="web")["status"]["phase"] == "complete"
+    groups = yaml.safe_load(rules.read_text())["groups"]
+    assert all(finding["ok"] for finding in look(empty, kind=kind, alert={"groups": groups}).values())
+    assert f"-e rollback_kind={kind}" in empty.get(kind, "web")["metadata"]["annotations"]["rollback-procedure"]
+    assert changed(practices(empty, {}, **given)) == 0
+
+
+def test_the_keys_of_a_kubeconfig_never_show(empty: Shop, kubeconfig: str) -> None:
+    loaded = yaml.safe_load(Path(kubeconfig).read_text())
+    user = loaded["users"][0]["user"]
+    secrets = [value for key, value in user.items() if key in ("client-key-data", "token", "password")]
+    if not secrets:
+        pytest.skip("the kubeconfig holds no key of its own")
+    empty.create(bare())
+    given = {"practices_kubeconfig": loaded, "practices_staged": {"namespace": "nowhere", "kubeconfig": loaded}}
+    checks = {**dict.fromkeys(["disruption_budget", "annotations", "resources"], "fix"), "staged": "warn"}
+    done = practices(empty, checks, "-vvv", "--diff", **given)
+    assert done.returncode == 0 and changed(done) == 2 and "does not exist, so" in done.stdout, done.stdout
+    assert not any(secret in done.stdout + done.stderr for secret in secrets)
 
 
 def test_a_budget_that_blocks_is_put_right_in_its_owners_words(empty: Shop) -> None:
