@@ -65,6 +65,8 @@ KINDS: dict[str, Kind] = {
         Kind("Node", "v1", "nodes", namespaced=False),
         Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims"),
         Kind("Pod", "v1", "pods"),
+        Kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
+        Kind("PrometheusRule", "monitoring.coreos.com/v1", "prometheusrules"),
         Kind("ReplicaSet", "apps/v1", "replicasets"),
         Kind("ResourceQuota", "v1", "resourcequotas"),
         Kind("Service", "v1", "services"),

@@ -20,8 +20,10 @@ from ansible.utils.vars import merge_hash
 from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
+    mark_released,
     observe_workload,
     pause_rollout,
+    practices_info,
     release_lock,
     rollout_info,
     route_info,
@@ -39,8 +41,10 @@ STEPS = {
     module.__name__.rsplit(".", 1)[-1]: module
     for module in (
         clone_workload,
+        mark_released,
         observe_workload,
         pause_rollout,
+        practices_info,
         release_lock,
         rollout_info,
         route_info,

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, NotFound
-from ansible_collections.progressive.delivery.plugins.module_utils.model import JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Query, Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.model import (
+    JSON_PATCH,
+    KINDS,
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    Kind,
+    Query,
+    Ref,
+)
 from ansible_collections.progressive.delivery.plugins.module_utils.watching import Stream
 
 pytestmark = pytest.mark.cluster
@@ -95,6 +103,13 @@ def test_an_object_without_namespace_is_listed_and_read(cluster: tuple[Any, str]
         assert name in [entry["metadata"]["name"] for entry in found.list(Query("IngressClass", "")).items]
     finally:
         found.delete(ref)
+
+
+def test_a_list_of_a_kind_that_is_not_served_is_not_found(cluster: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found, namespace = cluster
+    monkeypatch.setitem(KINDS, "Nothing", Kind("Nothing", "nothing.progressive.delivery/v1", "nothings"))
+    with pytest.raises(NotFound, match=f"nothings in namespace {namespace}"):
+        found.list(Query("Nothing", namespace))
 
 
 def test_a_merge_patch_with_a_stale_version_conflicts(made: tuple[Any, Ref]) -> None:

@@ -36,10 +36,14 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 )
 
 MERGED_BY_NAME = ("containers", "initContainers", "env", "ports", "volumes")
+# What every API server serves: its own groups without a domain, and these.
 
 
 class FakeCluster:
-    """A cluster in memory; ``writes`` records what was written, ``before_patch`` is a hook for races."""
+    """A cluster in memory; ``writes`` records what was written, ``before_patch`` is a hook for races.
+
+    ``definitions`` are the kinds beyond Kubernetes' own for which there is a CustomResourceDefinition; others are not found.
+    """
 
     def __init__(self, *objects: Manifest, namespace: str = "shop") -> None:
         self.default_namespace = namespace
@@ -53,7 +57,7 @@ class FakeCluster:
         # The feature gate MaxUnavailableStatefulSet, off as it is by default.
         self.max_unavailable_of_stateful_sets = False
         # What is served beside the core; the kinds that may not be read; those that a group is served without.
-        self.groups = ["apps", "autoscaling", "coordination.k8s.io", "discovery.k8s.io", "networking.k8s.io"]
+        self.groups = ["apps", "autoscaling", "coordination.k8s.io", "discovery.k8s.io", "networking.k8s.io", "policy"]
         self.forbidden: set[str] = set()
         self.unserved: set[str] = set()
         self._version = 1
@@ -107,7 +111,7 @@ class FakeCluster:
 
     def list(self, query: Query) -> Listing:
         """Return the objects that the query selects; raise NotFound where the kind is not served."""
-        self._check_readable(query.kind, f"list {KINDS[query.kind].plural}")
+        self._check_readable(query.kind, f"list {KINDS[query.kind].plural}", f" in namespace {query.namespace}")
         with self._changed:
             found = [
                 copy.deepcopy(item) for ref, item in sorted(self._objects.items(), key=lambda pair: pair[0].name) if _selects(query, item)
@@ -202,13 +206,13 @@ class FakeCluster:
             raise answer
         return answer
 
-    def _check_readable(self, kind: str, attempt: str) -> None:
+    def _check_readable(self, kind: str, attempt: str, where: str = "") -> None:
         """Raise Forbidden or NotFound where the kind may not be read, or is not served."""
         if kind in self.forbidden:
             raise Forbidden(f"Not allowed to {attempt}")
         group, slash, _version = KINDS[kind].group_version.partition("/")
         if (slash and group not in self.groups) or kind in self.unserved:
-            raise NotFound(f"{KINDS[kind].plural}: the server could not find the requested resource")
+            raise NotFound(f"{KINDS[kind].plural}{where}: the server could not find the requested resource")
 
     def _store(self, ref: Ref, manifest: Manifest, event: str) -> Manifest:
         """Store an object with the next version, and tell the watches."""

@@ -13,8 +13,10 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
+    mark_released,
     observe_workload,
     pause_rollout,
+    practices_info,
     release_lock,
     rollout_info,
     route_info,
@@ -73,6 +75,8 @@ CHANGES = {
     "switch_color notes alone": (switch_color, {"name": "web", "color": "blue", "annotations": {"a/b": "c"}}),
     "clone_workload": (clone_workload, {"name": "web-red", "source": "web-blue", "labels": {"version": "red"}}),
     "release_lock": (release_lock, {"name": "web", "holder": "me"}),
+    "mark_released": (mark_released, {"name": "web-blue"}),
+    "mark_released with an image": (mark_released, {"name": "web-blue", "images": ["podinfo:2.0.0"]}),
 }
 
 
@@ -91,14 +95,10 @@ def test_changes_once_and_check_mode_predicts_it(step: Any, given: dict[str, Any
     assert again.before == again.after
 
 
-WORKLOADS = {
-    name: entry
-    for name, entry in CHANGES.items()
-    if entry[0] in (scale, set_image, set_strategy, undo_rollout, pause_rollout, switch_color)
-}
+FOREIGN = {name: case for name, case in CHANGES.items() if case[0] not in (clone_workload, release_lock)}
 
 
-@pytest.mark.parametrize(("step", "given"), WORKLOADS.values(), ids=WORKLOADS)
+@pytest.mark.parametrize(("step", "given"), FOREIGN.values(), ids=FOREIGN)
 def test_foreign_fields_stay(step: Any, given: dict[str, Any]) -> None:
     cluster = shop()
     ref = Ref("Service" if step is switch_color else "Deployment", "shop", given["name"])
@@ -223,6 +223,12 @@ REFUSED = {
     "undo without a revision before": (undo_rollout, {"name": "web-green"}, "has no revision before 1 (app podinfo:2.0.0) to go back to"),
     "undo of a missing Deployment": (undo_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
     "pause of a missing Deployment": (pause_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "no image to mark": (mark_released, {"name": "web-blue", "images": ["No Image"]}, "is not an image reference"),
+    "missing workload to mark": (mark_released, {"name": "nope"}, "Deployment shop/nope does not exist"),
+    "practices of a missing workload": (practices_info, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "image and images": (practices_info, {"name": "web-blue", "image": "a:1", "images": {"app": "a:1"}}, "give one of them"),
+    "staged nowhere": (practices_info, {"name": "web-blue", "checks": ["staged"]}, "the check staged needs staged"),
+    "no delay": (practices_info, {"name": "web-blue", "stop_delay": 0}, "stop_delay must be more than 0 seconds"),
     "negative interval": (observe_workload, {"name": "web-blue", "interval": 0}, "interval must be more than 0"),
 }
 
@@ -606,8 +612,10 @@ def test_a_paused_deployment_goes_on() -> None:
 
 STEPS = (
     clone_workload,
+    mark_released,
     observe_workload,
     pause_rollout,
+    practices_info,
     release_lock,
     rollout_info,
     route_info,

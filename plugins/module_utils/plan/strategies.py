@@ -52,6 +52,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="none",
             tools="nothing",
             suits="development, versions that cannot run side by side",
+            playbook="progressive.delivery.recreate",
         ),
         Strategy(
             "rolling_update",
@@ -64,6 +65,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="basic",
             tools="nothing",
             suits="production, as a rule",
+            playbook="progressive.delivery.rolling_update",
         ),
         Strategy(
             "blue_green",
