@@ -119,7 +119,7 @@ def observe(
             if memory.started is None:
                 memory.started = memory.next_round = turn.elapsed
                 memory.first, memory.fewest = steady(watched.newest_pods()), watchman.needed(watched.workload)
-            seen["observed"] = round(turn.elapsed - memory.started, 3)
+            seen["observed"] = round(min(turn.elapsed - memory.started, seconds), 3)
             # Pods that an autoscaler adds meanwhile are not there yet, and none of those that were is missing.
             needed = min(memory.fewest, watchman.needed(watched.workload))
             _check_pods(watchman, watched, memory.template, memory.first, needed, seen)
@@ -131,7 +131,7 @@ def observe(
             progress(away + memory.line(turn, seconds), (away, seen["ready"], seen["restarts"]))
             # What happened during the tests still waits to be looked at.
             if turn.elapsed - memory.started >= seconds and stream.is_drained():
-                seen["observed"] = round(turn.elapsed - memory.started, 3)
+                seen["observed"] = round(min(turn.elapsed - memory.started, seconds), 3)
                 return seen
     if not turn.is_last:
         return {**seen, **turn.hand_over(asdict(memory), memory.line(turn, seconds))}

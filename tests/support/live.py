@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import urllib.request
 import uuid
@@ -28,6 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 APPLICATION = ROOT / "tests" / "support" / "manifests" / "blue_green.yml"
 LOCAL = Path("/var/lib/progressive-delivery/clusters")
+LOGIN = threading.Lock()
+
+
+def login(options: Mapping[str, Any]) -> KubernetesCluster:
+    """Return the cluster that the options name; the client keeps the files of a login in one table for the whole process."""
+    with LOGIN:
+        return connect(options)
 
 
 class Shop:
@@ -36,7 +44,7 @@ class Shop:
     def __init__(self, kubeconfig: str, namespace: str | None = None) -> None:
         self.kubeconfig = kubeconfig
         self.namespace = namespace or f"shop-{uuid.uuid4().hex[:6]}"
-        self.cluster: KubernetesCluster = connect({"kubeconfig": kubeconfig})
+        self.cluster: KubernetesCluster = login({"kubeconfig": kubeconfig})
 
     def __enter__(self) -> Shop:
         """Make the namespace, and wait until pods can be made in it."""
@@ -88,7 +96,7 @@ class Shop:
         spec = argument_spec(module.OPTIONS)
         defaults = {key: entry.get("default") for key, entry in spec.items()}
         options = {**defaults, "kubeconfig": self.kubeconfig, "namespace": self.namespace, **given}
-        return perform(module.execute, options, check)
+        return perform(module.execute, options, check, connector=login)
 
     def playbook(self, name: str, variables: Mapping[str, Any], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook with these variables."""
