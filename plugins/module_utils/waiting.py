@@ -129,10 +129,11 @@ def queries_for(ref: Ref, workload: Manifest) -> list[Query]:
 
 @dataclass
 class Memory:
-    """What a wait must know of its past: what it began with, since when a pod finds no node, how available it was."""
+    """What a wait must know of its past: what it began with, what it saw last, since when a pod finds no node, availability."""
 
     uid: str = ""
     template: str = ""
+    line: str = ""
     homeless_since: float | None = None
     availability: Availability = field(default_factory=Availability)
 
@@ -146,6 +147,7 @@ class Memory:
             return cls(
                 str(turn.memory["uid"]),
                 str(turn.memory["template"]),
+                str(turn.memory["line"]),
                 None if since is None else float(since),
                 Availability.of(turn.memory["availability"]),
             )
@@ -157,6 +159,7 @@ class Memory:
         return {
             "uid": self.uid,
             "template": self.template,
+            "line": self.line,
             "homeless_since": self.homeless_since,
             "availability": self.availability.to_dict(),
         }
@@ -209,7 +212,6 @@ class RolloutWait:
         self._memory = Memory.of(turn)
         self._watched = Watched(ref, {})
         self._status: RolloutStatus | None = None
-        self._line = ""
 
     def run(self) -> Outcome:
         """Look, watch, and return or raise what was found."""
@@ -246,7 +248,7 @@ class RolloutWait:
                 if self._watched.vanished:
                     raise self._deleted()
                 if self._is_met():
-                    self._progress(self._line)
+                    self._progress(self._memory.line)
                     return self._outcome()
                 self._check_hopeless()
                 self._progress(self._told(stream.is_away))
@@ -255,7 +257,7 @@ class RolloutWait:
 
     def _told(self, is_away: bool) -> str:
         """Return how far it is as one line, and that it may not be true any more while the API server is away."""
-        return " - last seen: ".join(filter(None, (AWAY, self._line))) if is_away else self._line
+        return " - last seen: ".join(filter(None, (AWAY, self._memory.line))) if is_away else self._memory.line
 
     def _over(self, away: Unavailable | None, is_away: bool = True) -> Outcome:
         """Return what the next call needs, or raise WaitFailed where the whole time is over."""
@@ -271,7 +273,7 @@ class RolloutWait:
                 raise self._deleted() from None
             except Unavailable as error:
                 away = error
-        told = "; last seen: ".join(filter(None, (away.message if away else "", self._line)))
+        told = "; last seen: ".join(filter(None, (away.message if away else "", self._memory.line)))
         raise WaitFailed(
             f"{self._ref} did not {self._goal.words} within {self._timeout:g} s: {' '.join(told.split())};"
             " see the pods in the result, or give it more time with timeout",
@@ -294,7 +296,7 @@ class RolloutWait:
         self._check_superseded()
         goal.check(self._ref, watched.workload, status)
         ready = sum(1 for pod in watched.newest_pods() if is_ready(pod))
-        self._line = goal.line(status, ready)
+        self._memory.line = goal.line(status, ready)
         return goal.is_met(status, ready)
 
     def _check_superseded(self) -> None:

@@ -110,6 +110,22 @@ class Shop:
             check=False,
         )
 
+    def timed_playbook(self, name: str, variables: Mapping[str, Any], lines: list[tuple[float, str]]) -> int:
+        """Run a playbook as somebody who watches it does; return its exit code. Lines come with the seconds that have passed."""
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [str(BIN / "ansible-playbook"), name, "-e", json.dumps(dict(variables))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=clean_environment(PYTHONUNBUFFERED="1"),
+            cwd=ROOT,
+        )
+        for line in process.stdout or ():
+            lines.append((time.monotonic() - started, line.rstrip()))
+        return process.wait()
+
     def blue_green(
         self, image: str = "localhost:32000/podinfo:2.0.0", *arguments: str, **variables: Any
     ) -> subprocess.CompletedProcess[str]:

@@ -350,7 +350,7 @@ def test_an_api_server_that_is_away_between_slices_is_waited_for() -> None:
     cluster.get = refuse  # type: ignore[method-assign]
     found, lines = in_slices(cluster, between=between)
     assert found["status"]["phase"] == "complete"
-    assert lines[1] == lines[2] == "the API server does not answer"
+    assert lines[1] == lines[2] == f"the API server does not answer - last seen: {lines[0]}"
 
 
 def test_a_resume_that_was_changed_is_refused() -> None:
