@@ -134,3 +134,20 @@ attributes:
     membership:
       - progressive.delivery.delivery
 """
+
+    TURNS = r"""
+options:
+  slice:
+    description:
+      - End after so many seconds at most, and return RV(resume) where the outcome is still open. V(0) waits to the end.
+      - Seldom needed. Where the module runs on another host, Ansible's side of this step makes such calls by itself, to
+        print how far it is in between, and returns what one long wait would have returned.
+    type: float
+    default: 0
+    version_added: 0.2.0
+  resume:
+    description:
+      - RV(resume) of the call before, as it is. The time that has passed counts, and what was seen is remembered.
+    type: dict
+    version_added: 0.2.0
+"""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -67,7 +67,9 @@ class Route:
             )
 
 
-def settle_endpoints(cluster: Cluster, route: Route, colors: Colors, color: str, timeout: float) -> float:
+def settle_endpoints(
+    cluster: Cluster, route: Route, colors: Colors, color: str, timeout: float, progress: Callable[..., None] = lambda _line: None
+) -> float:
     """Wait until the Service's EndpointSlices hold ready pods of the colour and no others; return the seconds it took."""
     started = time.monotonic()
     slices = Query("EndpointSlice", route.ref.namespace, selector_string(route.provider.slices_of(route.ref, colors, color)))
@@ -91,8 +93,11 @@ def settle_endpoints(cluster: Cluster, route: Route, colors: Colors, color: str,
             mine = {
                 address["ip"] for pod in known["Pod"].values() if is_ready(pod) for address in (pod.get("status") or {}).get("podIPs") or []
             }
-            if len(synced) == 2 and serving and serving <= mine:
+            if len(synced) < 2:
+                continue
+            if serving and serving <= mine:
                 return round(time.monotonic() - started, 3)
+            progress(f"switched to {color}; of {len(serving)} addresses that get traffic {len(serving & mine)} are {color}'s")
     raise WaitFailed(
         f"{route.ref} was switched to {color}, but its EndpointSlices did not follow within {timeout:g} s;"
         " check that the endpoint slice controller runs",

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .coloring import Route
-from .errors import WaitFailed
+from .errors import NotFound, Unavailable, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, WatchEvent, metadata
-from .plan.rollout import is_ready, template_key
+from .plan.rollout import is_ready, pods_in_words, template_key
 from .probing import SmokeTest, run_test
 from .reading import steady
-from .waiting import Watched, queries_for, require
+from .turns import Turn
+from .waiting import AWAY, Watched, queries_for, require
 from .watching import Stream
 
 FIRST_LOOK = 30.0
@@ -41,28 +41,70 @@ class Watchman:
         return 1 if replicas is None else replicas
 
 
+@dataclass
+class Memory:
+    """What an observation must know of its past; times are seconds since its first call."""
+
+    template: str = ""
+    started: float | None = None
+    next_round: float = 0.0
+    fewest: int = 0
+    first: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=lambda: {"observed": 0.0, "ready": None, "restarts": 0, "rounds": 0})
+
+    @classmethod
+    def of(cls, turn: Turn) -> Memory:
+        """Return what the calls before knew; raise InvalidRequest where that is not what they have returned."""
+        if not turn.memory:
+            return cls()
+        try:
+            told = dict(turn.memory)
+            started = told["started"]
+            return cls(
+                str(told["template"]),
+                None if started is None else float(started),
+                float(told["next_round"]),
+                int(told["fewest"]),
+                {str(name): int(count) for name, count in told["first"].items()},
+                {key: told["seen"][key] for key in ("observed", "ready", "restarts", "rounds")},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise turn.refusal("that has been changed") from None
+
+    def line(self, turn: Turn, seconds: float) -> str:
+        """Return what was seen as one line of progress."""
+        if self.started is None:
+            return "looking for its pods"
+        width = len(f"{seconds:.0f}")
+        past = f"{min(turn.elapsed - self.started, seconds):{width}.0f} of {seconds:.0f} s"
+        rounds = f", smoke tests passed {self.seen['rounds']} times" if self.seen["rounds"] else ""
+        return f"{past}: never less than {pods_in_words(self.seen['ready'] or 0, 'ready')}, {self.seen['restarts']} restarts{rounds}"
+
+
 def observe(
-    cluster: Cluster,
-    watchman: Watchman,
-    seconds: float,
-    progress: Callable[[str], None],
-    clock: Callable[[], float] = time.monotonic,
+    cluster: Cluster, watchman: Watchman, seconds: float, progress: Callable[..., None], turn: Turn | None = None
 ) -> dict[str, Any]:
-    """Return what was seen in these seconds, or raise WaitFailed with it at the first fault."""
-    ref = watchman.ref
-    workload = require(cluster, ref)
-    key, watched = template_key(workload), Watched(ref, workload)
+    """Return what was seen in these seconds, or what the next call needs; raise WaitFailed at the first fault."""
+    turn = turn or Turn(str(watchman.ref), FIRST_LOOK + seconds)
+    memory, ref = Memory.of(turn), watchman.ref
+    try:
+        workload = require(cluster, ref)
+    except NotFound:
+        if not turn.memory:
+            raise
+        raise _deleted(watchman, memory.seen) from None
+    except Unavailable:
+        if not turn.memory or not turn.left:
+            raise
+        return {**memory.seen, **turn.hand_over(asdict(memory), AWAY)}
+    memory.template = memory.template or template_key(workload)
+    watched, seen = Watched(ref, workload), memory.seen
     queries = queries_for(ref, workload)
     route = Route.of({**watchman.route, "namespace": ref.namespace}, cluster) if watchman.route else None
     if route is not None:
         queries.append(Query(route.ref.kind, ref.namespace, fields=f"metadata.name={route.ref.name}"))
-    seen: dict[str, Any] = {"observed": 0.0, "ready": None, "restarts": 0, "rounds": 0}
-    first: dict[str, int] = {}
-    fewest = 0
     synced: set[str] = set()
-    started: float | None = None
-    next_round = 0.0
-    with Stream(cluster, queries, FIRST_LOOK + seconds, clock) as stream:
+    with Stream(cluster, queries, turn.left, turn.clock) as stream:
         for event in stream.events(tick=min(0.5, watchman.interval)):
             if event is not None and route is not None and event.query.kind == route.ref.kind:
                 _check_route(route, watchman, event, seen)
@@ -74,24 +116,33 @@ def observe(
                     synced.add(event.query.kind)
             if len(synced) < len(queries):
                 continue
-            if started is None:
-                started, first, next_round = clock(), steady(watched.newest_pods()), clock()
-                fewest = watchman.needed(watched.workload)
-            seen["observed"] = round(clock() - started, 3)
+            if memory.started is None:
+                memory.started = memory.next_round = turn.elapsed
+                memory.first, memory.fewest = steady(watched.newest_pods()), watchman.needed(watched.workload)
+            seen["observed"] = round(min(turn.elapsed - memory.started, seconds), 3)
             # Pods that an autoscaler adds meanwhile are not there yet, and none of those that were is missing.
-            _check_pods(watchman, watched, key, first, min(fewest, watchman.needed(watched.workload)), seen)
-            over = clock() - started >= seconds
-            if watchman.tests and clock() >= next_round and not (over and seen["rounds"]):
+            needed = min(memory.fewest, watchman.needed(watched.workload))
+            _check_pods(watchman, watched, memory.template, memory.first, needed, seen)
+            over = turn.elapsed - memory.started >= seconds
+            if watchman.tests and turn.elapsed >= memory.next_round and not (over and seen["rounds"]):
                 _check_tests(cluster, watchman, seen)
-                next_round = clock() + watchman.interval
-                progress(f"round {seen['rounds']} of the smoke tests passed, {seen['ready']} pods ready ({clock() - started:.0f} s)")
+                memory.next_round = turn.elapsed + watchman.interval
+            away = f"{AWAY} - " if stream.is_away else ""
+            progress(away + memory.line(turn, seconds), (away, seen["ready"], seen["restarts"]))
             # What happened during the tests still waits to be looked at.
-            if clock() - started >= seconds and stream.is_drained():
-                seen["observed"] = round(clock() - started, 3)
+            if turn.elapsed - memory.started >= seconds and stream.is_drained():
+                seen["observed"] = round(min(turn.elapsed - memory.started, seconds), 3)
                 return seen
-    if started is not None:
+    if not turn.is_last:
+        return {**seen, **turn.hand_over(asdict(memory), memory.line(turn, seconds))}
+    if memory.started is not None:
         return seen
     raise WaitFailed(f"{ref} could not be observed: the API server did not answer within {FIRST_LOOK:g} s", reason="Timeout")
+
+
+def _deleted(watchman: Watchman, seen: Mapping[str, Any]) -> WaitFailed:
+    """Return the error for a workload that is gone."""
+    return WaitFailed(f"{watchman.ref} was deleted while it was observed; deploy it again", reason="Deleted", **seen)
 
 
 def _check_route(route: Route, watchman: Watchman, event: WatchEvent, seen: Mapping[str, Any]) -> None:
@@ -114,7 +165,7 @@ def _check_pods(watchman: Watchman, watched: Watched, key: str, first: Mapping[s
     """Raise WaitFailed where pods are missing, restarted, or of another template; note the worst in ``seen``."""
     ref = watchman.ref
     if watched.vanished:
-        raise WaitFailed(f"{ref} was deleted while it was observed", reason="Deleted", **seen)
+        raise _deleted(watchman, seen)
     if template_key(watched.workload) != key:
         raise WaitFailed(
             f"{ref} got another pod template while it was observed: somebody else changed it", reason="TemplateChanged", **seen

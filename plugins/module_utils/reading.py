@@ -10,6 +10,7 @@ from .errors import Forbidden, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, metadata
 from .plan.revisions import is_numbered
 from .plan.rollout import (
+    WAY_OUT,
     Trouble,
     current_revision,
     is_ready,
@@ -125,8 +126,9 @@ def failure(cluster: Cluster, ref: Ref, trouble: Trouble) -> WaitFailed:
     where = f" in container {trouble.container} of pod {trouble.pod}" if trouble.container else ""
     where = where or (f" for pod {trouble.pod}" if trouble.pod else "")
     said = f'; its last words: "{trouble.log[-1].strip()[:200]}"' if trouble.log else ""
+    way_out = f"; {WAY_OUT[trouble.reason]}" if trouble.reason in WAY_OUT else ""
     return WaitFailed(
-        f"{ref} will not become ready: {trouble.reason}{where}: {trouble.message.strip()}{said}",
+        f"{ref} will not become ready: {trouble.reason}{where}: {' '.join(trouble.message.split())}{said}{way_out}",
         reason=trouble.reason,
         pod=trouble.pod,
         container=trouble.container,

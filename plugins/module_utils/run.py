@@ -22,7 +22,8 @@ from .errors import Conflict, DeliveryError
 from .login import connect
 from .model import Change, Cluster, Manifest, Ref, Result
 
-Progress = Callable[[str], None]
+Progress = Callable[..., None]
+"""Takes a line of progress, and as a second argument what in it is news, where the line says more than that."""
 Execute = Callable[..., Result]
 
 SECRET_KEYS = (
@@ -79,7 +80,7 @@ def argument_spec(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**COMMON_OPTIONS, **options}
 
 
-def quiet(_line: str) -> None:
+def quiet(_line: str, _news: object = None) -> None:
     """Report no progress."""
 
 

@@ -3,34 +3,39 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import NotFound, WaitFailed
+from .errors import DeliveryError, NotFound, Unavailable, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, WatchEvent, metadata
+from .plan.availability import Availability
+from .plan.goal import Goal
 from .plan.rollout import (
     RolloutStatus,
     Trouble,
     current_revision,
+    is_owned,
+    is_ready,
     label_query,
     live_hash,
     live_pods,
+    live_replica_set,
     pod_summary,
     pod_trouble,
+    pods_in_words,
     rollout_status,
     template_key,
     unschedulable,
     workload_trouble,
 )
 from .reading import failure, revision_kind
+from .turns import Turn
 from .watching import Stream
 
-LINE_EVERY = 15.0
-UNSCHEDULABLE_GRACE = 30.0
+AWAY = "the API server does not answer"
 
-Progress = Callable[[str], None]
+Progress = Callable[..., None]
 
 
 @dataclass
@@ -43,16 +48,22 @@ class Watched:
     revisions: dict[str, Manifest] = field(default_factory=dict)
     happenings: dict[str, Manifest] = field(default_factory=dict)
     vanished: bool = False
+    synced: set[str] = field(default_factory=set)
+    owners: set[str] = field(default_factory=set)
 
     def take(self, event: WatchEvent) -> None:
         """Take in one event."""
-        if event.query.kind == self.ref.kind:
-            if event.type == "DELETED" or (event.type == "SYNCED" and not event.items):
+        kind = event.query.kind
+        if event.type == "SYNCED":
+            self.synced.add(kind)
+        if kind == self.ref.kind:
+            found = event.object if event.type != "SYNCED" else event.items[0] if event.items else {}
+            if event.type == "DELETED" or not self.is_same(found):
                 self.vanished = True
             else:
-                self.workload = event.items[0] if event.type == "SYNCED" else event.object
+                self.workload = found
             return
-        table = {"Pod": self.pods, "Event": self.happenings}.get(event.query.kind, self.revisions)
+        table = {"Pod": self.pods, "Event": self.happenings}.get(kind, self.revisions)
         if event.type == "SYNCED":
             table.clear()
             table.update({metadata(entry)["name"]: entry for entry in event.items})
@@ -60,11 +71,42 @@ class Watched:
             table.pop(metadata(event.object)["name"], None)
         else:
             table[metadata(event.object)["name"]] = event.object
+        if table is self.revisions:
+            self.owners |= {metadata(entry).get("uid") or "" for entry in table.values() if is_owned(entry, self.workload)}
+
+    def is_same(self, found: Manifest) -> bool:
+        """Return whether an object is the one that is looked at, and not on its way out: another may have taken its name."""
+        meta = metadata(found)
+        return bool(found) and not meta.get("deletionTimestamp") and meta.get("uid") == metadata(self.workload).get("uid")
+
+    @property
+    def knows_pods(self) -> bool:
+        """Return whether the pods and the revisions that they belong to were listed."""
+        return {"Pod", revision_kind(self.ref.kind)} <= self.synced
 
     def newest_pods(self) -> list[Manifest]:
         """Return the pods of the newest revision that stay."""
         live = live_hash(self.workload, self.revisions.values())
         return live_pods(self.workload, self.pods.values(), live)
+
+    def own_pods(self) -> list[Manifest] | None:
+        """Return all pods of the workload, those on their way out too; None while they are not known.
+
+        A label selector alone may also find those of another workload.
+        """
+        if not self.knows_pods:
+            return None
+        owners = self.owners if self.ref.kind == "Deployment" else {metadata(self.workload).get("uid")}
+        return [
+            pod
+            for pod in self.pods.values()
+            if any(owner.get("controller") and owner.get("uid") in owners for owner in metadata(pod).get("ownerReferences") or [])
+        ]
+
+    def coming(self) -> int:
+        """Return how many pods the newest revision will have if nothing more is rolled out; 0 where that is not known."""
+        live = live_replica_set(self.workload, self.revisions.values()) if self.ref.kind == "Deployment" else None
+        return ((live or {}).get("spec") or {}).get("replicas") or 0
 
     def report(self) -> list[dict[str, Any]]:
         """Return all pods of the workload as a step reports them."""
@@ -85,96 +127,225 @@ def queries_for(ref: Ref, workload: Manifest) -> list[Query]:
     return queries
 
 
+@dataclass
+class Memory:
+    """What a wait must know of its past: what it began with, what it saw last, since when a pod finds no node, availability."""
+
+    uid: str = ""
+    template: str = ""
+    line: str = ""
+    homeless_since: float | None = None
+    availability: Availability = field(default_factory=Availability)
+
+    @classmethod
+    def of(cls, turn: Turn) -> Memory:
+        """Return what the calls before knew; raise InvalidRequest where that is not what they have returned."""
+        if not turn.memory:
+            return cls()
+        try:
+            since = turn.memory["homeless_since"]
+            return cls(
+                str(turn.memory["uid"]),
+                str(turn.memory["template"]),
+                str(turn.memory["line"]),
+                None if since is None else float(since),
+                Availability.of(turn.memory["availability"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise turn.refusal("that has been changed") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the next call needs to know."""
+        return {
+            "uid": self.uid,
+            "template": self.template,
+            "line": self.line,
+            "homeless_since": self.homeless_since,
+            "availability": self.availability.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a wait ended; ``resume`` is set where this call did not come to an end. A look has no downtime, and is no wait."""
+
+    status: RolloutStatus | None
+    pods: list[dict[str, Any]]
+    availability: Availability
+    resume: Mapping[str, Any] | None = None
+    is_wait: bool = True
+
+    def report(self) -> dict[str, Any]:
+        """Return it as a step reports it."""
+        found: dict[str, Any] = {"pods": self.pods, "availability": {"least": self.availability.least}}
+        found["status"] = self.status.to_dict() if self.status else None
+        found["downtime"] = self.availability.seconds_down(self.status) if self.status and self.is_wait else None
+        return {**found, **(self.resume or {})}
+
+
 def wait_for_rollout(
     cluster: Cluster,
     ref: Ref,
     timeout: float,
-    revision: int | None = None,
+    goal: Goal | None = None,
     progress: Progress = lambda _line: None,
-    clock: Callable[[], float] = time.monotonic,
-    grace: float = UNSCHEDULABLE_GRACE,
-) -> tuple[RolloutStatus, Watched]:
-    """Return the status of the complete rollout, or raise WaitFailed as soon as it is known that it will not be.
+    turn: Turn | None = None,
+) -> Outcome:
+    """Return when the goal is met, or the turn is over; raise WaitFailed as soon as it is known that it will not be.
 
-    ``revision`` makes a change of the pod template by somebody else a failure (Superseded); without it the wait
-    follows the newest template. ``grace`` is how long a pod may wait for a node, in seconds.
+    A revision in the goal makes a change of the pod template by somebody else a failure (Superseded); without it the wait
+    follows the newest template.
     """
-    started = clock()
-    watched = Watched(ref, cluster.get(ref))
-    watched.workload.setdefault("kind", ref.kind)
-    key = template_key(watched.workload)
-    status = rollout_status(watched.workload)
-    _check_superseded(ref, watched, revision, key)
-    if status.done and (revision is None or current_revision(watched.workload) in (revision, None)):
-        return status, watched
-    homeless_since: float | None = None
-    told, told_at = "", started
-    with Stream(cluster, queries_for(ref, watched.workload), timeout, clock) as stream:
-        for event in stream.events():
-            if event is not None:
-                watched.take(event)
-            if watched.vanished:
-                raise WaitFailed(f"{ref} was deleted while its rollout was waited for", reason="Deleted")
-            status = rollout_status(watched.workload)
-            _check_superseded(ref, watched, revision, key)
-            if status.done:
-                progress(f"{status.line()} ({clock() - started:.1f} s)")
-                return status, watched
+    return RolloutWait(cluster, ref, goal or Goal(), turn or Turn(str(ref), timeout), timeout, progress).run()
+
+
+class RolloutWait:
+    """One call of a wait for a rollout."""
+
+    def __init__(self, cluster: Cluster, ref: Ref, goal: Goal, turn: Turn, timeout: float, progress: Progress) -> None:
+        self._cluster = cluster
+        self._ref = ref
+        self._goal = goal
+        self._turn = turn
+        self._timeout = timeout
+        self._progress = progress
+        self._memory = Memory.of(turn)
+        self._watched = Watched(ref, {})
+        self._status: RolloutStatus | None = None
+
+    def run(self) -> Outcome:
+        """Look, watch, and return or raise what was found."""
+        try:
+            return self._run()
+        except DeliveryError as error:
+            if self._status is None:
+                raise
+            raise error.with_details(**{**self._outcome().report(), **error.details}) from None
+
+    def _run(self) -> Outcome:
+        """Look at the workload, then at each event, until one of them decides it or the time is over."""
+        try:
+            workload = require(self._cluster, self._ref)
+        except NotFound:
+            if not self._turn.memory:
+                raise
+            raise self._deleted() from None
+        except Unavailable as error:
+            if not self._turn.memory:
+                raise
+            return self._over(error)
+        uid = metadata(workload).get("uid") or ""
+        if self._memory.uid not in ("", uid):
+            raise self._deleted()
+        self._watched.workload = workload
+        self._memory.uid, self._memory.template = uid, self._memory.template or template_key(workload)
+        if self._is_met():
+            return self._outcome()
+        with Stream(self._cluster, queries_for(self._ref, workload), self._turn.left, self._turn.clock) as stream:
+            for event in stream.events():
+                if event is not None:
+                    self._watched.take(event)
+                if self._watched.vanished:
+                    raise self._deleted()
+                if self._is_met():
+                    self._progress(self._memory.line)
+                    return self._outcome()
+                self._check_hopeless()
+                self._progress(self._told(stream.is_away))
+            away = stream.is_away
+        return self._over(None, away)
+
+    def _told(self, is_away: bool) -> str:
+        """Return how far it is as one line, and that it may not be true any more while the API server is away."""
+        return " - last seen: ".join(filter(None, (AWAY, self._memory.line))) if is_away else self._memory.line
+
+    def _over(self, away: Unavailable | None, is_away: bool = True) -> Outcome:
+        """Return what the next call needs, or raise WaitFailed where the whole time is over."""
+        if not self._turn.is_last or (self._turn.left and away):
+            return self._outcome(self._turn.hand_over(self._memory.to_dict(), self._told(is_away)))
+        if away is None:
             try:
-                _check_hopeless(cluster, ref, watched, status)
-            except WaitFailed as error:
-                raise error.with_details(status=status.to_dict(), pods=watched.report()) from None
-            homeless = unschedulable(watched.newest_pods())
-            homeless_since = (homeless_since or clock()) if homeless else None
-            if homeless and homeless_since is not None and clock() - homeless_since >= grace:
-                raise failure(cluster, ref, homeless).with_details(status=status.to_dict(), pods=watched.report())
-            if status.line() != told or clock() - told_at >= LINE_EVERY:
-                told, told_at = status.line(), clock()
-                progress(f"{told} ({told_at - started:.1f} s)")
-    # A connection that is half open tells nothing: the last word is the server's own.
-    watched.workload = {**cluster.get(ref), "kind": ref.kind}
-    status = rollout_status(watched.workload)
-    _check_superseded(ref, watched, revision, key)
-    if status.done:
-        return status, watched
-    raise WaitFailed(
-        f"{ref} did not complete its rollout within {timeout:g} s: {status.line()}",
-        reason="Timeout",
-        status=status.to_dict(),
-        pods=watched.report(),
-    )
-
-
-def _check_superseded(ref: Ref, watched: Watched, revision: int | None, key: str) -> None:
-    """Raise WaitFailed where a revision is waited for and the workload has been given another template."""
-    if revision is None:
-        return
-    now = current_revision(watched.workload, watched.revisions.values())
-    # A lower number is one that the controller has not raised yet: it does so last when it goes back to an old ReplicaSet.
-    passed = now is not None and (now > revision or (now < revision and watched.ref.kind != "Deployment"))
-    if template_key(watched.workload) != key or passed:
+                # A connection that is half open tells nothing: the last word is the server's own.
+                self._watched.workload = require(self._cluster, self._ref)
+                if self._is_met():
+                    return self._outcome()
+            except NotFound:
+                raise self._deleted() from None
+            except Unavailable as error:
+                away = error
+        told = "; last seen: ".join(filter(None, (away.message if away else "", self._memory.line)))
         raise WaitFailed(
-            f"{ref} is at revision {now if now is not None else 'unknown'} and not at {revision}, which was waited for:"
-            " somebody else changed it",
-            reason="Superseded",
-            status=rollout_status(watched.workload).to_dict(),
+            f"{self._ref} did not {self._goal.words} within {self._timeout:g} s: {' '.join(told.split())};"
+            " see the pods in the result, or give it more time with timeout",
+            reason="Timeout",
         )
 
+    def _outcome(self, resume: Mapping[str, Any] | None = None) -> Outcome:
+        """Return what has been seen."""
+        return Outcome(self._status, self._watched.report(), self._memory.availability, resume)
 
-def _check_hopeless(cluster: Cluster, ref: Ref, watched: Watched, status: RolloutStatus) -> None:
-    """Raise WaitFailed where the rollout cannot complete without somebody's help."""
-    if status.phase == "paused":
-        raise WaitFailed(f"{ref} is paused with {status.updated} of {status.wanted} pods updated; resume it", reason="Paused")
-    if status.phase == "on_delete":
-        raise WaitFailed(
-            f"{ref} has {status.updated} of {status.wanted} pods updated and the strategy OnDelete: delete its pods to go on",
-            reason="OnDelete",
+    def _deleted(self) -> WaitFailed:
+        """Return the error for a workload that is gone."""
+        return WaitFailed(f"{self._ref} was deleted while its rollout was waited for; deploy it again", reason="Deleted")
+
+    def _is_met(self) -> bool:
+        """Take a look; return whether the goal is met, and raise WaitFailed where the look forbids to say so."""
+        watched, goal = self._watched, self._goal
+        self._status = status = rollout_status(watched.workload)
+        self._memory.availability.note(self._turn.elapsed, status, watched.own_pods())
+        self._check_superseded()
+        goal.check(self._ref, watched.workload, status)
+        ready = sum(1 for pod in watched.newest_pods() if is_ready(pod))
+        self._memory.line = goal.line(status, ready)
+        return goal.is_met(status, ready)
+
+    def _check_superseded(self) -> None:
+        """Raise WaitFailed where a revision is waited for and the workload has been given another template."""
+        revision, workload = self._goal.revision, self._watched.workload
+        if revision is None:
+            return
+        now = current_revision(workload, self._watched.revisions.values())
+        # A lower number is one that the controller has not raised yet: it does so last when it goes back to an old ReplicaSet.
+        passed = now is not None and (now > revision or (now < revision and self._ref.kind != "Deployment"))
+        if template_key(workload) != self._memory.template or passed:
+            raise WaitFailed(
+                f"{self._ref} is at revision {now if now is not None else 'unknown'} and not at {revision}, which was waited for:"
+                " somebody else changed it; wait without revision to follow the newest",
+                reason="Superseded",
+            )
+
+    def _check_hopeless(self) -> None:
+        """Raise WaitFailed where the goal cannot be met without somebody's help."""
+        watched, status = self._watched, self._status
+        assert status is not None
+        known = self._goal.is_whole or watched.knows_pods
+        if known and self._goal.is_stuck(status, watched.coming()):
+            done = f"{status.updated} of {pods_in_words(status.wanted)} updated"
+            waited = "" if self._goal.is_whole else f", and is to {self._goal.words}"
+            if status.phase == "paused":
+                raise WaitFailed(f"{self._ref} is paused with {done}{waited}; resume it", reason="Paused")
+            raise WaitFailed(f"{self._ref} has {done} and the strategy OnDelete{waited}; delete its pods to go on", reason="OnDelete")
+        newest = watched.newest_pods()
+        trouble: Trouble | None = pod_trouble(newest) or workload_trouble(
+            watched.workload, watched.happenings.values(), watched.revisions.values()
         )
-    trouble: Trouble | None = pod_trouble(watched.newest_pods()) or workload_trouble(
-        watched.workload, watched.happenings.values(), watched.revisions.values()
-    )
-    if trouble:
-        raise failure(cluster, ref, trouble)
+        homeless, now = unschedulable(newest), self._turn.elapsed
+        if homeless is None and watched.knows_pods:
+            self._memory.homeless_since = None
+        elif homeless and self._memory.homeless_since is None:
+            self._memory.homeless_since = now
+        elif homeless and now - self._memory.homeless_since >= self._goal.grace:
+            trouble = trouble or homeless
+        if trouble:
+            raise failure(self._cluster, self._ref, trouble)
+
+
+def look_once(cluster: Cluster, ref: Ref, goal: Goal) -> Outcome:
+    """Return what there is to see now, or raise InvalidRequest where the goal can never be met."""
+    workload = require(cluster, ref)
+    status = rollout_status(workload)
+    goal.check(ref, workload, status)
+    return Outcome(status, [], Availability(status.available), is_wait=False)
 
 
 def require(cluster: Cluster, ref: Ref) -> Manifest:

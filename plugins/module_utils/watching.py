@@ -13,14 +13,17 @@ from .model import Cluster, Query, WatchEvent, metadata
 
 LONGEST_WATCH = 60.0
 LONGEST_PAUSE = 2.0
+# An API server that has just started may refuse what it allows: its own watches on Roles have not begun yet.
+SETTLING = 10.0
 
 
 class Stream:
     """Lists each query, then watches it from there, and hands out every event in one iteration.
 
-    The first event of a query, and the first after a gap (410 Gone), is SYNCED with the whole list; ``since``, the
-    resourceVersion of an answer, saves the first list. Dropped streams are taken up where they were. A refusal (403,
-    404, 400) is raised in the iteration; an API server that is away is waited for until the deadline.
+    The first event of a query, and the first after a gap (410 Gone, an API server that was away), is SYNCED with the
+    whole list; ``since``, the resourceVersion of an answer, saves the first list. A watch that ends is taken up where it
+    was. A refusal (403, 404, 400) is raised in the iteration; an API server that is away is waited for until the
+    deadline, and ``is_away`` says so meanwhile.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Stream:
         self.deadline = clock() + timeout
         self._queue: queue.Queue[WatchEvent | DeliveryError] = queue.Queue()
         self._stop = threading.Event()
+        self._away: set[Query] = set()
         for query in queries:
             threading.Thread(target=self._follow, args=(query, since), daemon=True).start()
 
@@ -66,14 +70,20 @@ class Stream:
         """Return whether every event that came was handed out."""
         return self._queue.empty()
 
+    @property
+    def is_away(self) -> bool:
+        """Return whether the API server did not answer the last request of a query."""
+        return bool(self._away)
+
     def _follow(self, query: Query, version: str | None) -> None:
         """List, unless there is a version to go on from, and watch one query until the deadline or the end of the stream."""
-        pause = 0.05
+        pause, refused_until = 0.05, self._clock()
         while not self._stop.is_set() and self._clock() < self.deadline:
             try:
                 if version is None:
                     listing = self._cluster.list(query)
                     version = listing.resource_version
+                    self._away.discard(query)
                     self._queue.put(WatchEvent("SYNCED", query, items=tuple(listing.items)))
                 left = min(LONGEST_WATCH, max(1.0, self.deadline - self._clock()))
                 began = self._clock()
@@ -91,9 +101,16 @@ class Stream:
             except Gone:
                 version = None
             except Unavailable:
+                # Where it stood is not known to one that starts again; a list that is answered says that it is back.
+                version = None
+                self._away.add(query)
+                refused_until = self._clock() + SETTLING
                 self._stop.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
             except (Forbidden, NotFound, InvalidRequest) as error:
+                if self._clock() < refused_until:
+                    self._stop.wait(pause)
+                    continue
                 self._queue.put(WatchEvent("SYNCED", query) if query.optional else error)
                 return
             except Exception as error:  # a bug in a thread must not become a silent wait

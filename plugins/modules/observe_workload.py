@@ -15,10 +15,13 @@ description:
     at once when fewer pods are ready than must be, when a container restarts, when the workload gets another template,
     or when a smoke test fails.
   - This is what takes the place of a blind sleep after traffic was moved.
+  - While it watches it prints what it has seen, whenever that changes and at least every 15 seconds, also where the module
+    runs on another host.
   - Changes nothing. In check mode it looks once and does not wait.
 extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.reads
+  - progressive.delivery.cluster.turns
 options:
   kind:
     description: Kind of the workload.
@@ -136,6 +139,16 @@ rounds:
   returned: always
   type: int
   sample: 6
+resume:
+  description: What the next call needs, where O(slice) ended before the observation did.
+  returned: when a slice is over and the observation is not
+  type: dict
+  sample: {what: observe_workload of Deployment shop/web, at: 1795514400.1, elapsed: 15.01, memory: {}}
+progress:
+  description: What was seen, as one line, where O(slice) ended before the observation did.
+  returned: when a slice is over and the observation is not
+  type: str
+  sample: "15 of 60 s: never less than 3 ready pods, 0 restarts, smoke tests passed 3 times"
 reason:
   description: Why it is not healthy.
   returned: failure
@@ -158,9 +171,10 @@ from typing import Any
 
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import InvalidRequest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import WORKLOAD_KINDS, Cluster, Ref, Result
-from ansible_collections.progressive.delivery.plugins.module_utils.observing import Watchman, observe
+from ansible_collections.progressive.delivery.plugins.module_utils.observing import FIRST_LOOK, Watchman, observe
 from ansible_collections.progressive.delivery.plugins.module_utils.probing import SmokeTest
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module
+from ansible_collections.progressive.delivery.plugins.module_utils.turns import TURN_OPTIONS, Turn
 
 ROUTE = {
     "provider": {"type": "str", "default": "service"},
@@ -180,6 +194,7 @@ OPTIONS = {
     "smoke_tests": {"type": "list", "elements": "dict"},
     "interval": {"type": "float", "default": 5},
     "route": {"type": "dict", "options": ROUTE},
+    **TURN_OPTIONS,
 }
 
 
@@ -193,7 +208,9 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     ref = Ref(options["kind"], options["namespace"], options["name"])
     tests = [SmokeTest.listed(entry, options.get("validate_certs")) for entry in options.get("smoke_tests") or []]
     watchman = Watchman(ref, options.get("min_ready"), options["max_restarts"], tests, options["interval"], options.get("route"))
-    return Result(extra=observe(cluster, watchman, 0 if check else options["seconds"], progress))
+    seconds = 0 if check else options["seconds"]
+    turn = Turn.of(f"observe_workload of {ref}", FIRST_LOOK + seconds, options)
+    return Result(extra=observe(cluster, watchman, seconds, progress, turn))
 
 
 def main() -> None:

@@ -205,7 +205,7 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     previous, settled = change.before["color"], None
     if previous != color and not check and options["wait"] and route.ref.kind == "Service" and seen["ready"]:
         try:
-            settled = settle_endpoints(cluster, route, seen["colors"], color, options["wait_timeout"])
+            settled = settle_endpoints(cluster, route, seen["colors"], color, options["wait_timeout"], progress)
         except DeliveryError as error:
             told = {"changed": True, "color": color, "previous_color": previous, **error.details}
             raise type(error)(f"switched {route.ref} from {previous} to {color}, but: {error.message}", error.reason, **told) from None

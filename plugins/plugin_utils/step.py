@@ -5,6 +5,9 @@ The class is imported once, before Ansible forks a worker for each task, so a wo
 ``kubernetes`` package loaded: that is what makes a step take a few hundredths of a second. Every step has a file of its
 own in plugins/action/: were they routed here by a redirect, Ansible would take them all for one action, and the
 ``module_defaults`` of one would be given to every other.
+
+A module says nothing until it ends. So a step that may wait for long and has the options of ``turns.py`` is called in
+slices through the ordinary door, and how far it is is printed after each.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
 from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
+from ansible_collections.progressive.delivery.plugins.module_utils.turns import TURN_OPTIONS
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
     mark_released,
@@ -36,6 +41,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     undo_rollout,
     wait_rollout,
 )
+from ansible_collections.progressive.delivery.plugins.plugin_utils.reporter import Reporter
 
 STEPS = {
     module.__name__.rsplit(".", 1)[-1]: module
@@ -59,6 +65,9 @@ STEPS = {
     )
 }
 
+# With the start of the module, and of a connection, one call takes 15 seconds at most.
+SLICE = 12.0
+
 display = Display()
 # The first one of a process costs four times the others: it is made here, in the parent of all workers.
 ssl.create_default_context()
@@ -77,18 +86,43 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         name = self._task.action.rsplit(".", 1)[-1]
-        if self._is_here(task_vars):
-            step = STEPS[name]
-            outcome = run_in_process(step.execute, step.OPTIONS, self._task.args, self._task.check_mode, self._progress)
-        else:
+        with Reporter(self._printer(name, task_vars)) as reporter:
+            if self._is_here(task_vars):
+                step = STEPS[name]
+                outcome = run_in_process(step.execute, step.OPTIONS, self._task.args, self._task.check_mode, reporter.say)
+            else:
+                outcome = self._run_module(name, task_vars, reporter)
+        self._explain(outcome)
+        return merge_hash(result, outcome)
+
+    def _run_module(self, name: str, task_vars: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+        """Run the step as an ordinary module, again and again where it is one that waits, and return the last result."""
+        arguments = dict(self._task.args)
+        is_sliced = "slice" in STEPS[name].OPTIONS and not self._task.async_val and not arguments.get("slice")
+        if is_sliced:
+            arguments["slice"] = SLICE
+        while True:
             outcome = self._execute_module(
                 module_name=f"progressive.delivery.{name}",
-                module_args=self._task.args,
+                module_args=dict(arguments),
                 task_vars=task_vars,
                 wrap_async=self._task.async_val,
             )
-        self._explain(outcome)
-        return merge_hash(result, outcome)
+            if not is_sliced:
+                return outcome
+            if outcome.get("failed") or not outcome.get("resume"):
+                return self._whole(outcome, reporter.elapsed)
+            reporter.say(outcome.get("progress") or "")
+            arguments["resume"] = outcome["resume"]
+
+    def _whole(self, outcome: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the result of the last slice as that of one call."""
+        given = (outcome.get("invocation") or {}).get("module_args")
+        if isinstance(given, dict):
+            given.update({option: self._task.args.get(option, spec.get("default")) for option, spec in TURN_OPTIONS.items()})
+        if "duration" in outcome:
+            outcome["duration"] = round(seconds, 3)
+        return outcome
 
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
         """Return whether the step would run in this process's own interpreter, as this user, with its environment."""
@@ -111,10 +145,14 @@ class ActionModule(ActionBase):
         environment = self._task.environment or []
         return any(bool(entry) for entry in (environment if isinstance(environment, list) else [environment]))
 
-    def _progress(self, line: str) -> None:
-        """Print a line of progress as it happens, unless the task's results are hidden."""
-        if not self._task.no_log:
-            display.display(f"  {self._task.args.get('name', '')}: {line}" if self._task.args.get("name") else f"  {line}")
+    def _printer(self, name: str, task_vars: dict[str, Any]) -> Callable[[str], None]:
+        """Return what prints a line of progress; nothing is printed of a task whose results are hidden."""
+        if self._task.no_log:
+            return lambda _line: None
+        several = len(task_vars.get("ansible_play_hosts_all") or ()) > 1
+        where = f"[{task_vars.get('inventory_hostname')}] " if several else ""
+        what = self._task.args.get("name") or name
+        return lambda line: display.display(f"  {where}{what} {line}")
 
     def _explain(self, outcome: dict[str, Any]) -> None:
         """Print a step's summary with -v: the result itself has its lines all in one."""

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Ref
+from ansible_collections.progressive.delivery.plugins.modules import set_image
 from support.live import Shop
 
 pytestmark = pytest.mark.cluster
@@ -25,6 +29,7 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("wait_rollout", {"name": "web-green", "timeout": 60}, False),
     ("mark_released", {"name": "web-green"}, True),
     ("practices_info", {"name": "web-green", "checks": ["image_tag", "graceful_stop", "disruption_budget"]}, False),
+    ("wait_rollout", {"name": "web-green", "timeout": 60, "min_updated": 2, "min_ready": 2}, False),
     ("smoke_test", {"name": "web-green", "path": "/version", "json": {"version": "2.0.0"}}, False),
     ("switch_color", {"name": "web", "color": "green"}, True),
     ("observe_workload", {"name": "web-green", "seconds": 0}, False),
@@ -53,6 +58,9 @@ REFUSED = [
     ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
     ("wait_rollout", {"name": "web-blue", "nonsense": 1}),
     ("strategy_info", {"name": "nope"}),
+    ("wait_rollout", {"name": "web-blue", "min_updated": 9}),
+    ("wait_rollout", {"name": "web-blue", "min_ready": -1}),
+    ("wait_rollout", {"name": "web-blue", "resume": {"what": "something else"}}),
 ]
 VARYING = (
     *("duration", "invocation", "pods", "attempts", "by", "body", "facts", "observed", "revisions", "settled"),
@@ -60,6 +68,7 @@ VARYING = (
     # It has the ages.
     "summary",
 )
+ASYNCHRONOUS = ("ansible_job_id", "finished", "results_file", "started", "stderr", "stderr_lines", "stdout", "stdout_lines")
 
 
 def play(shop: Shop, folder: Path, tasks: list[dict[str, Any]], door: str, *arguments: str) -> list[dict[str, Any]]:
@@ -171,6 +180,53 @@ def test_a_task_that_hides_its_results_shows_nothing(shop: Shop, tmp_path: Path,
     task = {"progressive.delivery.wait_rollout": {"name": "web-blue"}, "no_log": True}
     done = run(shop, tmp_path, task, door)
     assert done.returncode == 0 and "updated" not in done.stdout, done.stdout
+
+
+# {name: (door, keywords of the task, whether it tells how far it is)}; the module is called in slices, unless it is asynchronous.
+WAITS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "in process": ("auto", {}, True),
+    "as a module": ("module", {}, True),
+    "as a module of another user": ("auto", {"become": True}, True),
+    "hidden": ("module", {"no_log": True}, False),
+    "asynchronous": ("auto", {"async": 120, "poll": 2}, False),
+}
+
+
+def test_a_long_wait_tells_how_far_it_is_through_every_door_and_ends_alike(shop: Shop, tmp_path: Path) -> None:
+    shop.cluster.patch(Ref("Deployment", shop.namespace, "web-blue"), {"spec": {"minReadySeconds": 14}}, MERGE_PATCH)
+    images = {"app": "localhost:32000/podinfo:2.0.0"}
+    revision = shop.step(set_image, name="web-blue", images=images)["revision"]
+    options = {"kubeconfig": shop.kubeconfig, "namespace": shop.namespace, "name": "web-blue", "revision": revision}
+    lines: dict[str, list[tuple[float, str]]] = {name: [] for name in WAITS}
+
+    def wait(name: str) -> None:
+        door, keywords, _tells = WAITS[name]
+        book, out = tmp_path / f"{name}.yml", tmp_path / f"{name}.json"
+        task = {"progressive.delivery.wait_rollout": options, "register": "found", **keywords}
+        keep = {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": str(out), "mode": "0600"}}
+        play = {"hosts": "localhost", "gather_facts": False, "vars": {"delivery_door": door}, "tasks": [task, keep]}
+        book.write_text(yaml.safe_dump([play]))
+        assert shop.timed_playbook(str(book), {}, lines[name]) == 0, lines[name]
+
+    names = [name for name, (_door, keywords, _tells) in WAITS.items() if os.geteuid() == 0 or "become" not in keywords]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(wait, names))
+    found = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in names}
+    expected = plain(found["in process"])
+    assert expected["status"]["phase"] == "complete" and expected["downtime"] == 0.0, expected
+    # Who looks first sees pods that are not yet available by the new minReadySeconds.
+    expected["availability"] = {"least": "any"}
+    for name in names:
+        said = [line for _at, line in lines[name] if line.startswith("  web-blue ")]
+        assert bool(said) is WAITS[name][2] and len(set(said)) == len(said), (name, lines[name])
+        read = [re.fullmatch(r"  web-blue +([0-9]+\.[0-9]) s  (still at work|.*[0-9] of 2 updated, .*)", line) for line in said]
+        assert all(read), said
+        result = {key: value for key, value in found[name].items() if key not in ASYNCHRONOUS}
+        assert 0 <= result["availability"].pop("least") <= 2
+        result["availability"]["least"] = "any"
+        assert plain(result) == expected, (name, result)
+        # That of all slices together.
+        assert result["duration"] >= max((float(match[1]) for match in read if match), default=0.0) - 0.1, (said, result)
 
 
 @pytest.mark.parametrize("door", ["auto", "module"])

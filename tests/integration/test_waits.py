@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""wait_rollout on a real cluster: each way in which a rollout ends, for each kind, and as soon as it is known."""
+"""wait_rollout on a real cluster: a table of what can happen to a rollout, and what the step says of it, as soon as it is known."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -16,9 +19,12 @@ from support.live import Shop
 pytestmark = pytest.mark.cluster
 IMAGE = "localhost:32000/podinfo"
 LABELS = {"app": "thing"}
+TIMEOUT = 120.0
 
 
-def manifest(kind: str = "Deployment", image: str = "1.0.0", replicas: int = 2, container: Any = None, **spec: Any) -> dict[str, Any]:
+def manifest(
+    kind: str = "Deployment", image: str = "1.0.0", replicas: int = 2, container: Any = None, pod: Any = None, **spec: Any
+) -> dict[str, Any]:
     """Return a workload of podinfo."""
     app = {
         "name": "app",
@@ -27,8 +33,8 @@ def manifest(kind: str = "Deployment", image: str = "1.0.0", replicas: int = 2, 
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": 9898}, "periodSeconds": 1},
         **(container or {}),
     }
-    pods = {"metadata": {"labels": LABELS}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [app]}}
-    found = {"selector": {"matchLabels": LABELS}, "template": pods, **spec}
+    template = {"metadata": {"labels": LABELS}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [app], **(pod or {})}}
+    found = {"selector": {"matchLabels": LABELS}, "template": template, **spec}
     if kind != "DaemonSet":
         found["replicas"] = replicas
     if kind == "StatefulSet":
@@ -36,24 +42,214 @@ def manifest(kind: str = "Deployment", image: str = "1.0.0", replicas: int = 2, 
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "thing"}, "spec": found}
 
 
-def wait(shop: Shop, kind: str = "Deployment", timeout: float = 60, **given: Any) -> dict[str, Any]:
-    """Run wait_rollout."""
-    return shop.step(wait_rollout, kind=kind, name="thing", timeout=timeout, **given)
+# -- what a row does ------------------------------------------------------------------------------------------------
+
+Act = Callable[[Shop], object]
 
 
-def patch(shop: Shop, body: dict[str, Any], kind: str = "Deployment") -> None:
+def made(complete: bool = True, **given: Any) -> Act:
+    """Make the workload, and let its first rollout be complete."""
+
+    def act(shop: Shop) -> None:
+        made_now = manifest(**given)
+        shop.create(made_now, wait=False)
+        if complete:
+            outcome = shop.step(wait_rollout, kind=made_now["kind"], name="thing", timeout=TIMEOUT)
+            assert "failed" not in outcome, outcome
+
+    return act
+
+
+def image(tag: str, kind: str = "Deployment") -> Act:
+    """Set an image."""
+    return lambda shop: shop.step(set_image, kind=kind, name="thing", images={"app": f"{IMAGE}:{tag}"})
+
+
+def patched(body: dict[str, Any], kind: str = "Deployment") -> Act:
     """Change the workload."""
-    shop.cluster.patch(Ref(kind, shop.namespace, "thing"), body, MERGE_PATCH)
+    return lambda shop: shop.cluster.patch(Ref(kind, shop.namespace, "thing"), {"spec": body}, MERGE_PATCH)
+
+
+def replicas(count: int) -> Act:
+    """Scale it."""
+    return lambda shop: shop.step(scale, name="thing", replicas=count)
+
+
+def quota(pods: int) -> Act:
+    """Allow so many pods."""
+
+    def act(shop: Shop) -> None:
+        shop.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"pods": str(pods)}}})
+        deadline = time.monotonic() + 20
+        while "hard" not in shop.get("ResourceQuota", "small").get("status", {}) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    return act
+
+
+def autoscaler(low: int, high: int) -> Act:
+    """Let an autoscaler keep it within limits; its controller holds to the lower one without any metrics, some 15 s later."""
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "thing"}
+    spec = {"scaleTargetRef": target, "minReplicas": low, "maxReplicas": high}
+    kind = "HorizontalPodAutoscaler"
+    return lambda shop: shop.create({"apiVersion": "autoscaling/v2", "kind": kind, "metadata": {"name": "thing"}, "spec": spec})
+
+
+def deleted(again: bool = False) -> Act:
+    """Delete the workload, and perhaps make another one of its name."""
+
+    def act(shop: Shop) -> None:
+        shop.cluster.delete(Ref("Deployment", shop.namespace, "thing"))
+        if again:
+            time.sleep(0.5)
+            shop.create(manifest(), wait=False)
+
+    return act
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is done before the wait, and 1.5 s after its begin; how it must end, by when, and what its sentence says."""
+
+    before: list[Act]
+    ends: str
+    words: str = ""
+    meanwhile: list[Act] = field(default_factory=list)
+    given: dict[str, Any] = field(default_factory=dict)
+    kind: str = "Deployment"
+    status: dict[str, int] = field(default_factory=dict)
+    within: float = 45.0
+
+
+def row(before: list[Act], ends: str, words: str = "", **more: Any) -> Row:
+    """Return a row of the table."""
+    return Row(before, ends, words, **more)
+
+
+NO_SURGE = {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}
+SURGE = {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}
+SLOW = {**SURGE, "minReadySeconds": 4}
+SLOWER = {**SURGE, "minReadySeconds": 8}
+NO_MAP = {"container": {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "nope", "key": "a"}}}]}}
+TOO_BIG = {"container": {"resources": {"requests": {"cpu": "500"}}}, "replicas": 1}
+ON_DELETE = {"updateStrategy": {"type": "OnDelete"}}
+PARTITION = {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}
+MINE = {"revision": 2}
+CHECK_IMAGE = "check the image's name and tag, the registry and the pull secret"
+
+# fmt: off
+TABLE: dict[str, Row] = {
+    # how it should be
+    "a new image": row([made(), image("2.0.0")], "complete", status={"updated": 2, "available": 2, "replicas": 2}),
+    "run twice": row([made()], "complete", within=3),
+    "surge 0": row([made(**NO_SURGE), image("2.0.0")], "complete", status={"updated": 2, "available": 2, "replicas": 2}),
+    "scaled to 0": row([made(), replicas(0)], "scaled_to_zero", status={"wanted": 0, "replicas": 0}),
+    "a StatefulSet's partition": row([made(kind="StatefulSet", **PARTITION), image("2.0.0", "StatefulSet")], "complete",
+                                     kind="StatefulSet", status={"updated": 1, "available": 2}),
+    # what only somebody else can end
+    "paused": row([made(), patched({"paused": True}), image("2.0.0")], "Paused", "0 of 2 pods updated; resume it", within=5),
+    "paused while waiting": row([made(**SLOW), image("2.0.0")], "Paused", "1 of 2 pods updated; resume it",
+                                meanwhile=[patched({"paused": True})], within=10),
+    "OnDelete, StatefulSet": row([made(kind="StatefulSet", **ON_DELETE), image("2.0.0", "StatefulSet")], "OnDelete",
+                                 "0 of 2 pods updated.*delete its pods to go on", kind="StatefulSet", within=5),
+    "OnDelete, DaemonSet": row([made(kind="DaemonSet", **ON_DELETE), image("2.0.0", "DaemonSet")], "OnDelete",
+                               "0 of 1 pod updated.*delete its pods to go on", kind="DaemonSet", within=5),
+    # what cannot succeed
+    "quota, at first": row([quota(0), made(complete=False)], "FailedCreate", "exceeded quota: small.*raise the quota"),
+    "quota, the surge": row([made(**SURGE), quota(2), image("2.0.0")], "FailedCreate", "exceeded quota: small.*raise the quota",
+                            status={"updated": 0, "available": 2}),
+    "quota, StatefulSet": row([quota(0), made(kind="StatefulSet", complete=False)], "FailedCreate",
+                              "exceeded quota: small.*raise the quota", kind="StatefulSet"),
+    "quota, DaemonSet": row([quota(0), made(kind="DaemonSet", complete=False)], "FailedCreate",
+                            "exceeded quota: small.*raise the quota", kind="DaemonSet"),
+    "image missing": row([made(), image("nope")], "ErrImagePull|ImagePullBackOff",
+                         f"container app of pod thing-.*podinfo:nope: not found.*{CHECK_IMAGE}",
+                         status={"available": 2}),
+    "crash loop": row([made(), image("broken-crash")], "CrashLoopBackOff",
+                      'container app of pod thing-.*last words: "cannot open database.*correct what its log tells of',
+                      status={"available": 2}),
+    "ConfigMap missing": row([made(complete=False, **NO_MAP)], "CreateContainerConfigError",
+                             'configmap "nope" not found.*make what it refers to'),
+    "never ready": row([made(), patched({"progressDeadlineSeconds": 3}), image("broken-ready")], "ProgressDeadlineExceeded",
+                       "has timed out progressing.*see why its pods are not ready and go back", status={"available": 2, "ready": 2}),
+    "never ready, no deadline yet": row([made(), image("broken-ready")], "Timeout",
+                                        "did not complete its rollout within 4 s: 1 of 2 updated, 2 ready.*give it more time",
+                                        given={"timeout": 4}, within=8),
+    "fits nowhere": row([made(complete=False, **TOO_BIG)], "Unschedulable", "pod thing-.*Insufficient cpu.*add nodes or lower what",
+                        given={"unschedulable_grace": 3}, within=15),
+    # what others do meanwhile
+    "deleted while waiting": row([made(), image("broken-ready")], "Deleted", "was deleted while.*deploy it again",
+                                 meanwhile=[deleted()], within=8),
+    "deleted and made again": row([made(), image("broken-ready")], "Deleted", "was deleted while.*deploy it again",
+                                  meanwhile=[deleted(again=True)], within=8),
+    "another template, my revision": row([made(), image("broken-ready")], "Superseded", "not at 2.*somebody else changed it; wait without",
+                                         meanwhile=[image("3.0.0")], given=MINE, within=8),
+    "another template, no revision": row([made(), image("broken-ready")], "complete", meanwhile=[image("3.0.0")], status={"updated": 2}),
+    "other replicas, my revision": row([made(**SLOW), image("2.0.0")], "complete", meanwhile=[replicas(3)], given=MINE,
+                                       status={"wanted": 3, "updated": 3}),
+    "scaled by an autoscaler": row([made(**SLOWER), autoscaler(4, 6), image("2.0.0")], "complete", given=MINE,
+                                   status={"wanted": 4, "updated": 4, "available": 4}, within=90),
+    # so many pods
+    "min_updated": row([made(**SLOW), image("2.0.0")], "progressing", given={"min_updated": 1, **MINE},
+                       status={"wanted": 2, "updated": 1}, within=6),
+    "min_ready": row([made(**SLOW), image("2.0.0")], "progressing", given={"min_ready": 1}, status={"updated": 1}, within=20),
+    "min_ready, paused": row([made(**SLOW), image("2.0.0"), patched({"paused": True})], "paused", given={"min_ready": 1},
+                             status={"updated": 1}, within=20),
+    "min_updated, paused before": row([made(), patched({"paused": True}), image("2.0.0")], "Paused",
+                                      "is to have 1 pod of its newest revision; resume it", given={"min_updated": 1}, within=5),
+    "min_ready, image missing": row([made(), image("nope")], "ErrImagePull|ImagePullBackOff", CHECK_IMAGE, given={"min_ready": 1}),
+    "min_updated, too many": row([made()], "InvalidRequest", "asks for 2 pods; use 2 or less", given={"min_updated": 3}, within=3),
+    "min_updated, past a partition": row([made(kind="StatefulSet", **PARTITION), image("2.0.0", "StatefulSet")], "InvalidRequest",
+                                         "its partition lets 1 be of the newest", kind="StatefulSet", given={"min_updated": 2}, within=5),
+}
+# fmt: on
+
+
+Ended = tuple[str, dict[str, Any], float]
+
+
+def wait_for(kubeconfig: str, case: Row) -> Ended:
+    """Do what a row says in a namespace of its own; return the namespace, what the wait reported, and how long it took."""
+    with Shop(kubeconfig) as shop:
+        for act in case.before:
+            act(shop)
+        meanwhile = threading.Timer(1.5, lambda: [act(shop) for act in case.meanwhile])
+        meanwhile.start()
+        started = time.monotonic()
+        found = shop.step(wait_rollout, kind=case.kind, name="thing", **{"timeout": TIMEOUT, **case.given})
+        took = time.monotonic() - started
+        meanwhile.join()
+        return shop.namespace, found, took
+
+
+@pytest.fixture(scope="module")
+def ended(request: pytest.FixtureRequest, kubeconfig: str) -> Iterator[dict[str, Future[Ended]]]:
+    """Return the rows that were asked for; they run side by side, since most of them wait most of the time."""
+    names = [item.callspec.params["name"] for item in request.session.items if getattr(item, "originalname", "") == "test_what_a_wait_says"]
+    with ThreadPoolExecutor(4) as pool:
+        yield {name: pool.submit(wait_for, kubeconfig, TABLE[name]) for name in names}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_a_wait_says(ended: dict[str, Future[Ended]], name: str) -> None:
+    case, (namespace, found, took) = TABLE[name], ended[name].result()
+    if found.get("failed"):
+        assert re.fullmatch(case.ends, found["reason"]), found
+        assert f"{case.kind} {namespace}/thing " in found["msg"] and re.search(case.words, found["msg"]), found["msg"]
+        assert "\n" not in found["msg"]
+    else:
+        assert found["status"]["phase"] == case.ends and not case.words, found
+    assert took < case.within, f"it took {took:.1f} s"
+    assert {key: found["status"][key] for key in case.status} == case.status, found["status"]
+    assert set(found) >= {"status", "pods", "downtime", "availability", "duration"}
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
 def test_a_rollout_is_waited_for_and_has_its_history(empty: Shop, kind: str) -> None:
-    empty.create(manifest(kind), wait=False)
-    first = wait(empty, kind)
-    assert first["status"]["phase"] == "complete", first
+    made(kind=kind)(empty)
     outcome = empty.step(set_image, kind=kind, name="thing", images={"app": f"{IMAGE}:2.0.0"})
     assert outcome["changed"] and outcome["revision"] == 2, outcome
-    second = wait(empty, kind, revision=2)
+    second = empty.step(wait_rollout, kind=kind, name="thing", timeout=TIMEOUT, revision=2)
     assert second["status"]["phase"] == "complete", second
     live = [pod for pod in second["pods"] if pod["reason"] != "Terminating"]
     assert live and all(pod["images"]["app"].endswith(":2.0.0") and pod["ready"] for pod in live)
@@ -61,116 +257,36 @@ def test_a_rollout_is_waited_for_and_has_its_history(empty: Shop, kind: str) -> 
     assert [(entry["revision"], entry["live"]) for entry in revisions] == [(2, True), (1, False)]
 
 
-def test_a_partition_is_the_goal_of_a_stateful_set(empty: Shop) -> None:
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
-    empty.create(manifest("StatefulSet", updateStrategy=strategy), wait=False)
-    assert wait(empty, "StatefulSet")["status"]["phase"] == "complete"
-    empty.step(set_image, kind="StatefulSet", name="thing", images={"app": f"{IMAGE}:2.0.0"})
-    outcome = wait(empty, "StatefulSet")
-    assert "failed" not in outcome, outcome
-    assert sorted(pod["images"]["app"] for pod in outcome["pods"]) == [f"{IMAGE}:1.0.0", f"{IMAGE}:2.0.0"]
-
-
-@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
-def test_on_delete_says_that_pods_must_be_deleted(empty: Shop, kind: str) -> None:
-    empty.create(manifest(kind, updateStrategy={"type": "OnDelete"}), wait=False)
-    assert "failed" not in wait(empty, kind)
-    empty.step(set_image, kind=kind, name="thing", images={"app": f"{IMAGE}:2.0.0"})
-    outcome = wait(empty, kind)
-    assert outcome["failed"] and outcome["reason"] == "OnDelete" and "delete its pods" in outcome["msg"]
-
-
-FATAL = {
-    "an image that is not there": (
-        {"image": "nope"},
-        "ErrImagePull|ImagePullBackOff",
-        "container app of pod thing-.*podinfo:nope: not found",
-    ),
-    "a process that crashes": ({"image": "broken-crash"}, "CrashLoopBackOff", "cannot open database"),
-    "a configuration that is not there": (
-        {"container": {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "nope", "key": "a"}}}]}},
-        "CreateContainerConfigError",
-        'configmap "nope" not found',
-    ),
-    "a deadline that passes": (
-        {"image": "broken-ready", "progressDeadlineSeconds": 3},
-        "ProgressDeadlineExceeded",
-        "has timed out progressing",
-    ),
-}
-
-
-@pytest.mark.parametrize(("given", "reason", "words"), FATAL.values(), ids=FATAL)
-def test_a_rollout_without_hope_ends_the_wait_at_once(empty: Shop, given: dict[str, Any], reason: str, words: str) -> None:
-    empty.create(manifest(**given), wait=False)
-    started = time.monotonic()
-    outcome = wait(empty, timeout=90)
-    assert outcome["failed"] and re.fullmatch(reason, outcome["reason"]), outcome
-    assert re.search(words, outcome["msg"]), outcome["msg"]
-    assert time.monotonic() - started < 45
-    assert outcome["status"]["wanted"] == 2 and outcome["pods"]
-
-
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
-def test_a_quota_that_refuses_pods_is_named(empty: Shop, kind: str) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {"pods": "0"}}}
-    empty.create(quota)
-    time.sleep(0.5)
-    empty.create(manifest(kind), wait=False)
-    outcome = wait(empty, kind, timeout=30)
-    assert outcome["failed"] and outcome["reason"] == "FailedCreate", outcome
-    assert "exceeded quota: small" in outcome["msg"]
-
-
-def test_a_pod_that_fits_nowhere_is_named_after_a_grace(empty: Shop) -> None:
-    empty.create(manifest(replicas=1, container={"resources": {"requests": {"cpu": "500"}}}), wait=False)
-    outcome = wait(empty, timeout=60)
-    assert outcome["failed"] and outcome["reason"] == "Unschedulable" and "Insufficient cpu" in outcome["msg"], outcome
-
-
-def test_a_timeout_gives_the_last_status(empty: Shop) -> None:
-    empty.create(manifest(image="broken-ready"), wait=False)
-    outcome = wait(empty, timeout=4)
-    assert outcome["failed"] and outcome["reason"] == "Timeout"
-    assert "did not complete its rollout within 4 s: 2 of 2 updated, 0 ready" in outcome["msg"], outcome["msg"]
-    assert [pod["ready"] for pod in outcome["pods"]] == [False, False]
-
-
-def test_paused_scaled_to_zero_surge_zero_and_vanished_are_told_apart(empty: Shop) -> None:
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
-    empty.create(manifest(strategy=strategy), wait=False)
-    assert wait(empty)["status"]["phase"] == "complete"
-    patch(empty, {"spec": {"paused": True}})
-    empty.step(set_image, name="thing", images={"app": f"{IMAGE}:2.0.0"})
-    paused = wait(empty)
-    assert paused["failed"] and paused["reason"] == "Paused" and "resume it" in paused["msg"], paused
-    patch(empty, {"spec": {"paused": False}})
-    assert wait(empty)["status"]["updated"] == 2
-    empty.step(scale, name="thing", replicas=0)
-    assert wait(empty)["status"]["phase"] == "scaled_to_zero"
-    empty.step(set_image, name="thing", images={"app": f"{IMAGE}:broken-ready"})
-    empty.step(scale, name="thing", replicas=1)
-    threading.Timer(2, lambda: empty.cluster.delete(Ref("Deployment", empty.namespace, "thing"))).start()
-    gone = wait(empty)
-    assert gone["failed"] and gone["reason"] == "Deleted", gone
-
-
-def test_a_change_by_somebody_else_is_told_to_who_waits_for_a_revision(empty: Shop) -> None:
-    empty.create(manifest(), wait=False)
-    wait(empty)
-    mine = empty.step(set_image, name="thing", images={"app": f"{IMAGE}:broken-ready"})["revision"]
-    threading.Timer(1.5, lambda: empty.step(set_image, name="thing", images={"app": f"{IMAGE}:3.0.0"})).start()
-    outcome = wait(empty, revision=mine)
-    assert outcome["failed"] and outcome["reason"] == "Superseded" and "somebody else changed it" in outcome["msg"], outcome
-
-
 def test_the_revision_that_set_image_tells_is_the_one_that_the_controller_gives(empty: Shop) -> None:
-    empty.create(manifest(replicas=1), wait=False)
-    wait(empty)
+    made(replicas=1)(empty)
     told = []
-    for pause, image in [(1, "2.0.0"), (1, "1.0.0"), (0, "2.0.0"), (0, "3.0.0"), (1, "1.0.0")]:
-        told.append(empty.step(set_image, name="thing", images={"app": f"{IMAGE}:{image}"})["revision"])
+    for pause, tag in [(1, "2.0.0"), (1, "1.0.0"), (0, "2.0.0"), (0, "3.0.0"), (1, "1.0.0")]:
+        told.append(empty.step(set_image, name="thing", images={"app": f"{IMAGE}:{tag}"})["revision"])
         time.sleep(pause)
     assert told[0] == 2 and told == sorted(set(told)), told
-    assert "failed" not in wait(empty, revision=told[-1])
+    assert "failed" not in empty.step(wait_rollout, name="thing", timeout=TIMEOUT, revision=told[-1])
     assert empty.step(rollout_info, name="thing")["revision"] == told[-1]
+
+
+def test_one_new_pod_is_held_there_and_then_waited_for(empty: Shop) -> None:
+    made(replicas=3, **SURGE)(empty)
+    mine = empty.step(set_image, name="thing", images={"app": f"{IMAGE}:2.0.0"})["revision"]
+    assert "failed" not in empty.step(wait_rollout, name="thing", timeout=TIMEOUT, revision=mine, min_updated=1)
+    patched({"paused": True})(empty)
+    found = empty.step(wait_rollout, name="thing", timeout=TIMEOUT, revision=mine, min_ready=1)
+    assert "failed" not in found and found["availability"]["least"] == 3 and found["downtime"] == 0.0, found
+    time.sleep(2)
+    status = empty.step(rollout_info, name="thing")["status"]
+    assert (status["phase"], status["updated"], status["replicas"]) == ("paused", 1, 4), status
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_how_available_it_was_is_told(empty: Shop, kind: str) -> None:
+    """A Deployment that is recreated has no pod for a while; a StatefulSet of two always has one."""
+    made(kind=kind, **({"strategy": {"type": "Recreate"}} if kind == "Deployment" else {}))(empty)
+    image("2.0.0", kind)(empty)
+    found = empty.step(wait_rollout, kind=kind, name="thing", timeout=TIMEOUT)
+    if kind == "Deployment":
+        assert 0.5 < found["downtime"] < found["duration"] and found["availability"] == {"least": 0}, found
+    else:
+        assert found["downtime"] == 0.0 and found["availability"] == {"least": 1}, found

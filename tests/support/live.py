@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import urllib.request
 import uuid
@@ -28,6 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 APPLICATION = ROOT / "tests" / "support" / "manifests" / "blue_green.yml"
 LOCAL = Path("/var/lib/progressive-delivery/clusters")
+LOGIN = threading.Lock()
+
+
+def login(options: Mapping[str, Any]) -> KubernetesCluster:
+    """Return the cluster that the options name; the client keeps the files of a login in one table for the whole process."""
+    with LOGIN:
+        return connect(options)
 
 
 class Shop:
@@ -36,7 +44,7 @@ class Shop:
     def __init__(self, kubeconfig: str, namespace: str | None = None) -> None:
         self.kubeconfig = kubeconfig
         self.namespace = namespace or f"shop-{uuid.uuid4().hex[:6]}"
-        self.cluster: KubernetesCluster = connect({"kubeconfig": kubeconfig})
+        self.cluster: KubernetesCluster = login({"kubeconfig": kubeconfig})
 
     def __enter__(self) -> Shop:
         """Make the namespace, and wait until pods can be made in it."""
@@ -88,7 +96,7 @@ class Shop:
         spec = argument_spec(module.OPTIONS)
         defaults = {key: entry.get("default") for key, entry in spec.items()}
         options = {**defaults, "kubeconfig": self.kubeconfig, "namespace": self.namespace, **given}
-        return perform(module.execute, options, check)
+        return perform(module.execute, options, check, connector=login)
 
     def playbook(self, name: str, variables: Mapping[str, Any], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook with these variables."""
@@ -101,6 +109,22 @@ class Shop:
             stdin=subprocess.DEVNULL,
             check=False,
         )
+
+    def timed_playbook(self, name: str, variables: Mapping[str, Any], lines: list[tuple[float, str]]) -> int:
+        """Run a playbook as somebody who watches it does; return its exit code. Lines come with the seconds that have passed."""
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [str(BIN / "ansible-playbook"), name, "-e", json.dumps(dict(variables))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=clean_environment(PYTHONUNBUFFERED="1"),
+            cwd=ROOT,
+        )
+        for line in process.stdout or ():
+            lines.append((time.monotonic() - started, line.rstrip()))
+        return process.wait()
 
     def blue_green(
         self, image: str = "localhost:32000/podinfo:2.0.0", *arguments: str, **variables: Any

@@ -73,11 +73,14 @@ def controller_revision(owner: Manifest, revision: int, digest: str, image: str)
     }
 
 
-def pod(name: str, labels: dict[str, str], ready: bool = True, address: str = "10.0.0.1", **container: Any) -> Manifest:
-    """Return a pod; ``container`` is merged into its container's status."""
+def pod(
+    name: str, labels: dict[str, str], ready: bool = True, address: str = "10.0.0.1", owner: Manifest | None = None, **container: Any
+) -> Manifest:
+    """Return a pod, of a ReplicaSet where one is given; ``container`` is merged into its container's status."""
+    owners = {"ownerReferences": [{"controller": True, "uid": owner["metadata"]["uid"]}]} if owner else {}
     return {
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": "shop", "labels": labels},
+        "metadata": {"name": name, "namespace": "shop", "labels": labels, **owners},
         "spec": {"containers": [{"name": "app", "image": "podinfo:1.0.0", "ports": [{"containerPort": 9898}]}]},
         "status": {
             "phase": "Running",

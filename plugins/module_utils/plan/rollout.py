@@ -34,6 +34,25 @@ FATAL_WAITING = (
 )
 CRASHED = ("CrashLoopBackOff", "RunContainerError")
 
+_IMAGE = "check the image's name and tag, the registry and the pull secret"
+_TEMPLATE = "correct the pod template, or make what it refers to"
+_CRASH = "correct what its log tells of, or go back to the revision before"
+# What can be done about each reason for which a rollout will not complete.
+WAY_OUT = {
+    "CrashLoopBackOff": _CRASH,
+    "CreateContainerConfigError": _TEMPLATE,
+    "CreateContainerError": _TEMPLATE,
+    "ErrImageNeverPull": _IMAGE,
+    "ErrImagePull": _IMAGE,
+    "FailedCreate": "raise the quota, or correct what is refused",
+    "ImageInspectError": _IMAGE,
+    "ImagePullBackOff": _IMAGE,
+    "InvalidImageName": _IMAGE,
+    "ProgressDeadlineExceeded": "see why its pods are not ready and go back to the revision before, or raise progressDeadlineSeconds",
+    "RunContainerError": _CRASH,
+    "Unschedulable": "add nodes or lower what the pod asks for; raise unschedulable_grace where an autoscaler adds nodes",
+}
+
 
 @dataclass(frozen=True)
 class RolloutStatus:
@@ -54,9 +73,15 @@ class RolloutStatus:
         """Return whether there is nothing more to wait for."""
         return self.phase in ("complete", "scaled_to_zero")
 
+    def counts(self) -> str:
+        """Return the numbers of pods, each as wide as the number that is wanted: lines of progress stand under each other."""
+        width = len(str(self.wanted))
+        updated, ready, available = (f"{count:{width}}" for count in (self.updated, self.ready, self.available))
+        return f"{updated} of {self.wanted} updated, {ready} ready, {available} available"
+
     def line(self) -> str:
         """Return the status as one line of progress."""
-        return f"{self.updated} of {self.wanted} updated, {self.ready} ready, {self.available} available: {self.message}"
+        return f"{self.counts()}: {self.message}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as a step reports it."""
@@ -73,6 +98,11 @@ class Trouble:
     container: str = ""
     crashed: bool = False
     log: tuple[str, ...] = field(default_factory=tuple)
+
+
+def pods_in_words(count: int, which: str = "") -> str:
+    """Return a number of pods as a sentence has it: ``1 pod``, ``2 more pods``."""
+    return " ".join(filter(None, (str(count), which, "pod" if count == 1 else "pods")))
 
 
 def template_key(workload: Manifest) -> str:
@@ -125,11 +155,11 @@ def _deployment(workload: Manifest) -> RolloutStatus:
     if updated < wanted:
         if spec.get("paused"):
             return RolloutStatus("paused", "the rollout is paused; resume it to go on", **counts)
-        return RolloutStatus("progressing", f"waiting for {wanted - updated} more pods of the new revision", **counts)
+        return RolloutStatus("progressing", f"waiting for {pods_in_words(wanted - updated, 'more')} of the new revision", **counts)
     if replicas > updated:
         if spec.get("paused"):
             return RolloutStatus("paused", "the rollout is paused; resume it to go on", **counts)
-        return RolloutStatus("progressing", f"waiting for {replicas - updated} pods of the old revision to end", **counts)
+        return RolloutStatus("progressing", f"waiting for {pods_in_words(replicas - updated)} of the old revision to end", **counts)
     return _available(counts, wanted)
 
 
@@ -137,12 +167,12 @@ def _available(counts: Mapping[str, int], wanted: int) -> RolloutStatus:
     """Return the end of every kind's rule: what counts is that all are ready and available."""
     if wanted == 0:
         if counts["replicas"]:
-            return RolloutStatus("progressing", f"waiting for {counts['replicas']} pods to end", **counts)
+            return RolloutStatus("progressing", f"waiting for {pods_in_words(counts['replicas'])} to end", **counts)
         return RolloutStatus("scaled_to_zero", "complete, with no pods: it is scaled to 0", **counts)
     if counts["ready"] < wanted:
-        return RolloutStatus("progressing", f"waiting for {wanted - counts['ready']} pods to become ready", **counts)
+        return RolloutStatus("progressing", f"waiting for {pods_in_words(wanted - counts['ready'])} to become ready", **counts)
     if counts["available"] < wanted:
-        return RolloutStatus("progressing", f"waiting for {wanted - counts['available']} pods to become available", **counts)
+        return RolloutStatus("progressing", f"waiting for {pods_in_words(wanted - counts['available'])} to become available", **counts)
     return RolloutStatus("complete", "complete", **counts)
 
 
@@ -165,9 +195,9 @@ def _stateful_set(workload: Manifest) -> RolloutStatus:
     if updated < target and not same:
         if strategy.get("type") == "OnDelete":
             return RolloutStatus("on_delete", "its strategy is OnDelete: pods are replaced only when they are deleted", **counts)
-        return RolloutStatus("progressing", f"waiting for {target - updated} more pods of the new revision", **counts)
+        return RolloutStatus("progressing", f"waiting for {pods_in_words(target - updated, 'more')} of the new revision", **counts)
     if replicas > wanted:
-        return RolloutStatus("progressing", f"waiting for {replicas - wanted} pods to end", **counts)
+        return RolloutStatus("progressing", f"waiting for {pods_in_words(replicas - wanted)} to end", **counts)
     return _available(counts, wanted)
 
 
@@ -184,7 +214,7 @@ def _daemon_set(workload: Manifest) -> RolloutStatus:
         # Pods that are not there yet are made without anybody's help.
         if (spec.get("updateStrategy") or {}).get("type") == "OnDelete" and replicas > updated:
             return RolloutStatus("on_delete", "its strategy is OnDelete: pods are replaced only when they are deleted", **counts)
-        return RolloutStatus("progressing", f"waiting for {wanted - updated} more pods of the new revision", **counts)
+        return RolloutStatus("progressing", f"waiting for {pods_in_words(wanted - updated, 'more')} of the new revision", **counts)
     return _available(counts, wanted)
 
 
