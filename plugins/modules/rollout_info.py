@@ -87,6 +87,17 @@ name:
   returned: success
   type: str
   sample: web
+paused:
+  description: Whether the rollout is paused.
+  returned: success
+  type: bool
+  sample: false
+released_images:
+  description: The images that M(progressive.delivery.mark_released) has recorded on the workload, newest first.
+  returned: success
+  type: list
+  elements: str
+  sample: ["registry.example.com/web:2.0.0", "registry.example.com/web:1.0.0"]
 revision:
   description: Number of the newest revision; none while the controller has not numbered it.
   returned: success
@@ -217,6 +228,7 @@ from typing import Any
 
 from ansible_collections.progressive.delivery.plugins.module_utils.model import WORKLOAD_KINDS, Cluster, Query, Ref, Result
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.revisions import history, report_pods
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.released import released_images
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.rollout import (
     current_revision,
     label_query,
@@ -250,6 +262,8 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
         "revisions": history(workload, revisions, pods, now),
         "replicas": spec.get("replicas"),
         "images": template_images(spec.get("template") or {}),
+        "paused": bool(spec.get("paused")),
+        "released_images": released_images(workload),
         "status": rollout_status(workload).to_dict(),
         "conditions": (workload.get("status") or {}).get("conditions") or [],
         "pods": report_pods(workload, revisions, pods, now),

@@ -68,6 +68,9 @@ STEPS = {
 # With the start of the module, and of a connection, one call takes 15 seconds at most.
 SLICE = 12.0
 
+# What the variable delivery_scope may hold; every role of the collection sets it for its steps.
+SCOPE = ("namespace", "kubeconfig", "context", "expected_context")
+
 display = Display()
 # The first one of a process costs four times the others: it is made here, in the parent of all workers.
 ssl.create_default_context()
@@ -86,18 +89,26 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         name = self._task.action.rsplit(".", 1)[-1]
+        arguments = self._arguments(task_vars)
         with Reporter(self._printer(name, task_vars)) as reporter:
             if self._is_here(task_vars):
                 step = STEPS[name]
-                outcome = run_in_process(step.execute, step.OPTIONS, self._task.args, self._task.check_mode, reporter.say)
+                outcome = run_in_process(step.execute, step.OPTIONS, arguments, self._task.check_mode, reporter.say)
             else:
-                outcome = self._run_module(name, task_vars, reporter)
+                outcome = self._run_module(name, arguments, task_vars, reporter)
         self._explain(outcome)
         return merge_hash(result, outcome)
 
-    def _run_module(self, name: str, task_vars: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    def _arguments(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Return the task's arguments, and over them what a role says of the cluster and the namespace.
+
+        A role cannot say it by ``module_defaults``: they would take the place of the play's own, an ``expected_context`` among them.
+        """
+        scope = self._templar.template(task_vars.get("delivery_scope") or {})
+        return {**self._task.args, **{key: value for key, value in scope.items() if key in SCOPE and value not in (None, "", {})}}
+
+    def _run_module(self, name: str, arguments: dict[str, Any], task_vars: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Run the step as an ordinary module, again and again where it is one that waits, and return the last result."""
-        arguments = dict(self._task.args)
         is_sliced = "slice" in STEPS[name].OPTIONS and not self._task.async_val and not arguments.get("slice")
         if is_sliced:
             arguments["slice"] = SLICE

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from support.live import Shop
+from support.live import WEB, Receiver, Shop
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +37,18 @@ def empty(kubeconfig: str) -> Iterator[Shop]:
     """Return an empty namespace."""
     with Shop(kubeconfig) as found:
         yield found
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    """Return a receiver that listens."""
+    found = Receiver(tmp_path / "requests.jsonl")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def web(empty: Shop) -> Shop:
+    """Return a namespace with four pods of podinfo 1.0.0 behind the Service web."""
+    empty.apply(WEB)
+    return empty

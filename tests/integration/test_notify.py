@@ -6,15 +6,13 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.live import BIN, ROOT, clean_environment
+from support.live import BIN, ROOT, Receiver, clean_environment
 
 SECRET = "T00/B00/s3cr3t-part"
 TOKEN = "s3cr3t-token"
@@ -27,32 +25,6 @@ EVENT = {
     "reason": "pods <web-1> & <web-2> crash",
 }
 SENTENCE = "rolling_update of shop/web with podinfo:2.0.0: failed - pods <web-1> & <web-2> crash"
-
-
-class Receiver:
-    """A receiver in a process of its own."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        command = [sys.executable, str(ROOT / "tests" / "support" / "receiver.py"), str(log)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.base = f"http://127.0.0.1:{(self._process.stdout.readline() if self._process.stdout else '').strip()}"
-
-    def close(self) -> None:
-        """End it, and wait until it has."""
-        self._process.communicate(timeout=20)
-
-    def requests(self) -> list[dict[str, Any]]:
-        """Return what it was told."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    """Return a receiver that listens."""
-    found = Receiver(tmp_path / "requests.jsonl")
-    yield found
-    found.close()
 
 
 def notify(

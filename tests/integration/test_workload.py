@@ -9,23 +9,15 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.modules import pause_rollout, release_lock, rollout_info, set_image, wait_rollout
-from support.live import BIN, ROOT, WEB, Shop, clean_environment, webhook
+from support.live import BIN, ROOT, Receiver, Shop, clean_environment
 
 pytestmark = pytest.mark.cluster
 IMAGE = "localhost:32000/podinfo"
 TESTS = [{"path": "/healthz"}, {"path": "/version", "retries": 1}]
-
-
-@pytest.fixture
-def web(empty: Shop) -> Iterator[Shop]:
-    """Return a namespace with four pods of podinfo 1.0.0 behind the Service web."""
-    empty.apply(WEB)
-    yield empty
 
 
 def variables(shop: Shop, role: str, tag: str = "", **given: Any) -> dict[str, Any]:
@@ -206,12 +198,12 @@ def test_a_release_that_was_proven_is_not_taken_back_by_a_second_run(web: Shop) 
     assert image(web) == "2.0.0"
 
 
-def test_who_wants_to_know_is_told(web: Shop) -> None:
-    with webhook() as hook:
-        play(web, "rolling_update", "2.0.0", webhooks=[{"url": hook.url}])
-        play(web, "rolling_update", "nowhere", webhooks=[{"url": hook.url, "format": "slack"}])
-        play(web, "rollback", to_revision=1, webhooks=[{"url": hook.url}])
-    first, second, third = hook.bodies
+def test_who_wants_to_know_is_told(web: Shop, receiver: Receiver) -> None:
+    url = f"{receiver.base}/hook"
+    play(web, "rolling_update", "2.0.0", webhooks=[{"url": url}])
+    play(web, "rolling_update", "nowhere", webhooks=[{"url": url, "format": "slack"}])
+    play(web, "rollback", to_revision=1, webhooks=[{"url": url}])
+    first, second, third = (request["body"] for request in receiver.requests())
     assert first["state"] == "released" and first["image"] == f"{IMAGE}:2.0.0" and first["namespace"] == web.namespace
     assert "ErrImagePull" in second["text"] or "ImagePullBackOff" in second["text"]
     assert third["state"] == "rolled_back" and third["image"] == f"{IMAGE}:1.0.0"

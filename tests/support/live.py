@@ -28,6 +28,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.waiting impor
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 APPLICATION = ROOT / "tests" / "support" / "manifests" / "blue_green.yml"
+WEB = APPLICATION.with_name("web.yml")
 LOCAL = Path("/var/lib/progressive-delivery/clusters")
 LOGIN = threading.Lock()
 
@@ -74,6 +75,10 @@ class Shop:
         if wait and ref.kind == "Deployment":
             wait_for_rollout(self.cluster, ref, 120)
         return ref
+
+    def ref(self, kind: str, name: str) -> Ref:
+        """Return what names an object of the namespace."""
+        return Ref(kind, self.namespace, name)
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """Return an object."""
@@ -202,6 +207,24 @@ class Traffic:
             time.sleep(0.7)
             output, _nothing = process.communicate(timeout=30)
             self.seen = json.loads(output)
+
+
+class Receiver:
+    """A receiver in a process of its own."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        command = [sys.executable, str(ROOT / "tests" / "support" / "receiver.py"), str(log)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.base = f"http://127.0.0.1:{(self._process.stdout.readline() if self._process.stdout else '').strip()}"
+
+    def close(self) -> None:
+        """End it, and wait until it has."""
+        self._process.communicate(timeout=20)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return what it was told."""
+        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
 
 
 def local_cluster() -> str:
