@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +19,8 @@ from .waiting import AWAY, Watched, queries_for, require
 from .watching import Stream
 
 FIRST_LOOK = 30.0
+# At the end the controller gets two seconds to see a spec that was just written.
+LAST_LOOKS, LAST_PAUSE = 10, 0.2
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,13 @@ def observe(
                     synced.add(event.query.kind)
             if len(synced) < len(queries):
                 continue
+            if memory.started is None and not _is_seen(watched.workload):
+                continue
             if memory.started is None:
                 memory.started = memory.next_round = turn.elapsed
                 memory.first, memory.fewest = steady(watched.newest_pods()), watchman.needed(watched.workload)
             seen["observed"] = round(min(turn.elapsed - memory.started, seconds), 3)
-            # Pods that an autoscaler adds meanwhile are not there yet, and none of those that were is missing.
-            needed = min(memory.fewest, watchman.needed(watched.workload))
-            _check_pods(watchman, watched, memory.template, memory.first, needed, seen)
+            _check(cluster, watchman, watched, memory)
             over = turn.elapsed - memory.started >= seconds
             if watchman.tests and turn.elapsed >= memory.next_round and not (over and seen["rounds"]):
                 _check_tests(cluster, watchman, seen)
@@ -132,17 +135,63 @@ def observe(
             # What happened during the tests still waits to be looked at.
             if turn.elapsed - memory.started >= seconds and stream.is_drained():
                 seen["observed"] = round(min(turn.elapsed - memory.started, seconds), 3)
-                return seen
+                return _last_word(cluster, watchman, watched, memory, route)
     if not turn.is_last:
         return {**seen, **turn.hand_over(asdict(memory), memory.line(turn, seconds))}
     if memory.started is not None:
-        return seen
+        return _last_word(cluster, watchman, watched, memory, route)
     raise WaitFailed(f"{ref} could not be observed: the API server did not answer within {FIRST_LOOK:g} s", reason="Timeout")
 
 
 def _deleted(watchman: Watchman, seen: Mapping[str, Any]) -> WaitFailed:
     """Return the error for a workload that is gone."""
     return WaitFailed(f"{watchman.ref} was deleted while it was observed; deploy it again", reason="Deleted", **seen)
+
+
+def _check(cluster: Cluster, watchman: Watchman, watched: Watched, memory: Memory) -> None:
+    """Raise WaitFailed where the pods are not as they must be, and are not either when they are read anew."""
+    worst = dict(memory.seen)
+    try:
+        _check_pods(watchman, watched, memory)
+    except WaitFailed as error:
+        if error.reason != "NotReady":
+            raise
+        # The event of a pod may come before that of the workload which was scaled.
+        try:
+            watched.refresh(cluster)
+        except (NotFound, Unavailable):
+            raise error from None
+        memory.seen.update(worst)
+        _check_pods(watchman, watched, memory)
+
+
+def _last_word(cluster: Cluster, watchman: Watchman, watched: Watched, memory: Memory, route: Route | None) -> dict[str, Any]:
+    """Return what was seen, after a look at the server's own state: a watch that is half open tells nothing."""
+    ref = watchman.ref
+    try:
+        for _attempt in range(LAST_LOOKS):
+            watched.refresh(cluster)
+            if _is_seen(watched.workload):
+                break
+            time.sleep(LAST_PAUSE)
+        _check_pods(watchman, watched, memory)
+        if route is not None:
+            query = Query(route.ref.kind, ref.namespace, fields=f"metadata.name={route.ref.name}")
+            _check_route(route, watchman, WatchEvent("SYNCED", query, items=tuple(cluster.list(query).items)), memory.seen)
+    except NotFound:
+        raise _deleted(watchman, memory.seen) from None
+    except Unavailable as error:
+        raise WaitFailed(
+            f"{ref} could not be read at the end of its observation, so nobody knows how it is: {error.message}",
+            reason="Unavailable",
+            **memory.seen,
+        ) from None
+    return memory.seen
+
+
+def _is_seen(workload: Manifest) -> bool:
+    """Return whether the controller has seen the newest spec: before that, nobody knows which pods it is for."""
+    return ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0)
 
 
 def _check_route(route: Route, watchman: Watchman, event: WatchEvent, seen: Mapping[str, Any]) -> None:
@@ -161,15 +210,19 @@ def _check_route(route: Route, watchman: Watchman, event: WatchEvent, seen: Mapp
         )
 
 
-def _check_pods(watchman: Watchman, watched: Watched, key: str, first: Mapping[str, int], needed: int, seen: dict[str, Any]) -> None:
-    """Raise WaitFailed where pods are missing, restarted, or of another template; note the worst in ``seen``."""
-    ref = watchman.ref
+def _check_pods(watchman: Watchman, watched: Watched, memory: Memory) -> None:
+    """Raise WaitFailed where pods are missing, restarted, or of another template; note the worst in what was seen."""
+    ref, seen, first = watchman.ref, memory.seen, memory.first
     if watched.vanished:
         raise _deleted(watchman, seen)
-    if template_key(watched.workload) != key:
+    if template_key(watched.workload) != memory.template:
         raise WaitFailed(
             f"{ref} got another pod template while it was observed: somebody else changed it", reason="TemplateChanged", **seen
         )
+    if not _is_seen(watched.workload):
+        return
+    # Pods that an autoscaler adds meanwhile are not there yet, and none of those that were is missing.
+    needed = min(memory.fewest, watchman.needed(watched.workload))
     pods = watched.newest_pods()
     restarts = {name: count - first.get(name, 0) for name, count in steady(pods).items()}
     seen["restarts"] = max(seen["restarts"], sum(restarts.values()))

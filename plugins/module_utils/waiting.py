@@ -29,7 +29,7 @@ from .plan.rollout import (
     unschedulable,
     workload_trouble,
 )
-from .reading import failure, revision_kind
+from .reading import failure, revision_kind, revisions_of
 from .turns import Turn
 from .watching import Stream
 
@@ -83,6 +83,18 @@ class Watched:
     def knows_pods(self) -> bool:
         """Return whether the pods and the revisions that they belong to were listed."""
         return {"Pod", revision_kind(self.ref.kind)} <= self.synced
+
+    @property
+    def knows_revisions(self) -> bool:
+        """Return whether the revisions were listed."""
+        return revision_kind(self.ref.kind) in self.synced
+
+    def refresh(self, cluster: Cluster) -> None:
+        """Read everything anew: what came by a watch may be old, or have come in another order than it happened."""
+        self.workload = require(cluster, self.ref)
+        self.revisions = {metadata(entry)["name"]: entry for entry in revisions_of(cluster, self.workload)}
+        pods = cluster.list(Query("Pod", self.ref.namespace, label_query(self.workload))).items
+        self.pods = {metadata(entry)["name"]: entry for entry in pods}
 
     def newest_pods(self) -> list[Manifest]:
         """Return the pods of the newest revision that stay."""
@@ -297,7 +309,15 @@ class RolloutWait:
         goal.check(self._ref, watched.workload, status)
         ready = sum(1 for pod in watched.newest_pods() if is_ready(pod))
         self._memory.line = goal.line(status, ready)
-        return goal.is_met(status, ready)
+        return goal.is_met(status, ready) and self._is_at_revision()
+
+    def _is_at_revision(self) -> bool:
+        """Return whether the workload is at the revision that is waited for, where one is; a controller may number it late."""
+        if self._goal.revision is None:
+            return True
+        if self._ref.kind != "Deployment" and not self._watched.knows_revisions:
+            return False
+        return current_revision(self._watched.workload, self._watched.revisions.values()) == self._goal.revision
 
     def _check_superseded(self) -> None:
         """Raise WaitFailed where a revision is waited for and the workload has been given another template."""
@@ -317,7 +337,8 @@ class RolloutWait:
     def _check_hopeless(self) -> None:
         """Raise WaitFailed where the goal cannot be met without somebody's help."""
         watched, status = self._watched, self._status
-        assert status is not None
+        if status is None:
+            return
         known = self._goal.is_whole or watched.knows_pods
         if known and self._goal.is_stuck(status, watched.coming()):
             done = f"{status.updated} of {pods_in_words(status.wanted)} updated"
@@ -325,6 +346,9 @@ class RolloutWait:
             if status.phase == "paused":
                 raise WaitFailed(f"{self._ref} is paused with {done}{waited}; resume it", reason="Paused")
             raise WaitFailed(f"{self._ref} has {done} and the strategy OnDelete{waited}; delete its pods to go on", reason="OnDelete")
+        if not watched.knows_revisions:
+            # Which revision a trouble belongs to is not known: it may be left from the rollout before.
+            return
         newest = watched.newest_pods()
         trouble: Trouble | None = pod_trouble(newest) or workload_trouble(
             watched.workload, watched.happenings.values(), watched.revisions.values()

@@ -227,8 +227,8 @@ import time
 from typing import Any
 
 from ansible_collections.progressive.delivery.plugins.module_utils.model import WORKLOAD_KINDS, Cluster, Query, Ref, Result
-from ansible_collections.progressive.delivery.plugins.module_utils.plan.revisions import history, report_pods
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.released import released_images
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.revisions import history, report_pods
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.rollout import (
     current_revision,
     label_query,

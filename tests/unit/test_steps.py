@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -644,18 +645,71 @@ def test_a_name_that_is_empty_is_refused_before_any_request() -> None:
         release_lock.execute(given, cluster, False)
 
 
+def observed(cluster: FakeCluster) -> None:
+    """Let the controller see the newest spec of web-blue."""
+    workload = cluster.get(Ref("Deployment", "shop", "web-blue"))
+    workload["status"]["observedGeneration"] = workload["metadata"]["generation"]
+    cluster.put(workload)
+
+
+def scaled(cluster: FakeCluster, replicas: int) -> None:
+    """Scale web-blue as somebody else does: the controller sees it later."""
+    workload = cluster.get(Ref("Deployment", "shop", "web-blue"))
+    workload["spec"]["replicas"] = replicas
+    workload["metadata"]["generation"] += 1
+    cluster.put(workload)
+
+
+def test_a_pod_that_goes_before_its_workload_is_seen_to_be_scaled_down_ends_no_observation() -> None:
+    cluster = shop()
+    cluster.put(replica_set(cluster.get(Ref("Deployment", "shop", "web-blue")), 2, "b", "podinfo:1.0.0"))
+    for number in range(3):
+        cluster.put(pod(f"b{number}", {**BLUE, "pod-template-hash": "b"}))
+    watch = cluster.watch
+
+    def late(query: Any, *arguments: Any) -> Any:
+        for event in watch(query, *arguments):
+            if query.kind == "Deployment":
+                time.sleep(0.4)
+            yield event
+
+    cluster.watch = late  # type: ignore[method-assign]
+
+    def shrink() -> None:
+        scaled(cluster, 2)
+        observed(cluster)
+        cluster.drop(Ref("Pod", "shop", "b2"))
+
+    threading.Timer(0.2, shrink).start()
+    result = observe_workload.execute(options(observe_workload, name="web-blue", seconds=1), cluster, False)
+    assert result.extra["ready"] == 2 and result.extra["observed"] >= 1
+
+
+def test_an_observation_of_which_the_watches_told_nothing_ends_with_a_look_of_its_own() -> None:
+    cluster = shop()
+    cluster.put(replica_set(cluster.get(Ref("Deployment", "shop", "web-blue")), 2, "b", "podinfo:1.0.0"))
+    for number in range(3):
+        cluster.put(pod(f"b{number}", {**BLUE, "pod-template-hash": "b"}))
+
+    def silent(_query: Any, _version: str, timeout: float) -> Any:
+        time.sleep(min(timeout, 3))
+        return iter(())
+
+    cluster.watch = silent  # type: ignore[method-assign]
+    threading.Timer(0.2, lambda: [cluster.drop(Ref("Pod", "shop", f"b{number}")) for number in range(3)]).start()
+    with pytest.raises(DeliveryError, match="has 0 ready pods and must have 3") as caught:
+        observe_workload.execute(options(observe_workload, name="web-blue", seconds=1), cluster, False)
+    assert caught.value.reason == "NotReady"
+
+
 def test_pods_that_an_autoscaler_adds_do_not_end_an_observation() -> None:
     cluster = shop()
     cluster.put(replica_set(cluster.get(Ref("Deployment", "shop", "web-blue")), 2, "b", "podinfo:1.0.0"))
     for number in range(3):
         cluster.put(pod(f"b{number}", {**BLUE, "pod-template-hash": "b"}))
 
-    def grow() -> None:
-        workload = cluster.get(Ref("Deployment", "shop", "web-blue"))
-        workload["spec"]["replicas"] = 5
-        cluster.put(workload)
-
-    threading.Timer(0.2, grow).start()
+    threading.Timer(0.2, scaled, [cluster, 5]).start()
+    threading.Timer(0.5, observed, [cluster]).start()
     result = observe_workload.execute(options(observe_workload, name="web-blue", seconds=0.8), cluster, False)
     assert result.extra["ready"] == 3
 
@@ -664,3 +718,28 @@ def test_an_option_that_no_smoke_test_has_is_refused() -> None:
     given = options(observe_workload, name="web-blue", seconds=0, smoke_tests=[{"pth": "/healthz"}])
     with pytest.raises(DeliveryError, match='a smoke test has no option "pth"; it has: container'):
         observe_workload.execute(given, shop(), False)
+
+
+def test_a_wait_for_a_revision_that_the_workload_does_not_have_is_not_over_because_another_is_complete() -> None:
+    cluster = FakeCluster(deployment())
+    with pytest.raises(DeliveryError, match="did not complete its rollout within 0.3 s") as caught:
+        wait_rollout.execute(options(wait_rollout, name="web", revision=3, timeout=0.3), cluster, False)
+    assert caught.value.reason == "Timeout"
+    assert wait_rollout.execute(options(wait_rollout, name="web", revision=2, timeout=0.3), cluster, False).extra["status"]
+
+
+def test_a_deadline_that_passed_for_the_rollout_before_is_no_verdict_while_the_revisions_are_not_known() -> None:
+    message = 'ReplicaSet "web-a" has timed out progressing.'
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": message}
+    owner = deployment(updatedReplicas=1, conditions=[late])
+    cluster = FakeCluster(owner, replica_set(owner, 1, "a", "podinfo:0.9.0"), replica_set(owner, 2, "b", "podinfo:1.0.0"))
+    listed = cluster.list
+
+    def late_list(query: Any) -> Any:
+        if query.kind == "ReplicaSet":
+            time.sleep(0.3)
+        return listed(query)
+
+    cluster.list = late_list  # type: ignore[method-assign]
+    threading.Timer(0.6, cluster.put, [deployment()]).start()
+    assert wait_rollout.execute(options(wait_rollout, name="web", timeout=5), cluster, False).extra["status"]["phase"] == "complete"
