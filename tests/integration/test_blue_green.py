@@ -10,9 +10,11 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.progressive.delivery.plugins.modules import clone_workload, release_lock, scale, switch_color, wait_rollout
 from support.live import BIN, ROOT, Shop, clean_environment
 
@@ -319,3 +321,59 @@ def test_applications_that_share_an_ingress_go_back_each_for_itself(shop: Shop) 
     assert shop.get("Deployment", "a-blue")["spec"]["template"]["spec"]["containers"][0]["image"] == f"{IMAGE}:1.0.0"
     assert run("b", blue_green_state="rolled_back").returncode == 0
     assert live() == ["a-blue", "b-blue"]
+
+
+def test_a_role_leaves_what_the_play_says_of_the_cluster(shop: Shop, tmp_path: Path) -> None:
+    group = {"kubeconfig": shop.kubeconfig, "namespace": "of-nobody", "expected_context": "production"}
+    release = {"ansible.builtin.include_role": {"name": "progressive.delivery.blue_green"}}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "module_defaults": {"group/progressive.delivery.delivery": group},
+        "tasks": [release],
+    }
+    given = {key: value for key, value in shop.variables(f"{IMAGE}:2.0.0").items() if key != "blue_green_kubeconfig"}
+    book = tmp_path / "play.yml"
+    for door in ("auto", "module"):
+        book.write_text(yaml.safe_dump([play]))
+        done = shop.playbook(str(book), {**given, "delivery_door": door})
+        assert done.returncode != 0 and "this is the wrong cluster" in done.stdout, done.stdout
+    assert shop.color() == "blue" and not shop.exists("Deployment", "web-green")
+    del group["expected_context"]
+    book.write_text(yaml.safe_dump([play]))
+    done = shop.playbook(str(book), given)
+    assert done.returncode == 0 and shop.color() == "green", done.stdout
+
+
+def test_a_way_back_that_is_refused_leaves_the_lock_of_a_release(shop: Shop) -> None:
+    assert shop.step(release_lock, name="blue-green-web", holder="a release that runs")["changed"]
+    refused = shop.blue_green(blue_green_state="rolled_back")
+    assert refused.returncode != 0 and "no record of a release to go back from" in refused.stdout, refused.stdout
+    assert shop.get("Lease", "blue-green-web")["spec"]["holderIdentity"] == "a release that runs"
+
+
+def test_the_way_back_does_not_wait_for_pods_that_cannot_come(shop: Shop) -> None:
+    assert shop.blue_green(f"{IMAGE}:2.0.0").returncode == 0
+    assert "failed" not in shop.step(scale, name="web-green", replicas=4)
+    assert "failed" not in shop.step(wait_rollout, name="web-green", timeout=60)
+    shop.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": {"hard": {"pods": "6"}}})
+    time.sleep(1)
+    with shop.traffic() as traffic:
+        done = shop.blue_green(blue_green_state="rolled_back")
+    assert done.returncode == 0 and shop.color() == "blue", done.stdout
+    assert "Not all pods of blue are ready" in done.stdout and "exceeded quota" in done.stdout, done.stdout
+    assert traffic.seen["failed"] == 0
+
+
+def test_an_ingress_is_not_switched_to_a_service_without_its_port(shop: Shop) -> None:
+    for color, port in (("blue", 80), ("green", 8080)):
+        labels = {"app": "web", "version": color}
+        ports = [{"port": port, "targetPort": "http"}]
+        shop.create(
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"web-{color}"}, "spec": {"selector": labels, "ports": ports}}
+        )
+    backend = {"service": {"name": "web-blue", "port": {"number": 80}}}
+    rules = [{"http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]
+    shop.create({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "web"}, "spec": {"rules": rules}})
+    refused = shop.step(switch_color, provider="ingress", name="web", color="green", force=True)
+    assert refused["failed"] and "asks for port 80, and Service web-green has 8080" in refused["msg"], refused
