@@ -310,6 +310,9 @@ def test_another_workload_with_the_same_labels_is_never_picked(empty: Shop) -> N
             time.sleep(0.5)
             numbers.append(empty.step(set_image, kind=kind, name="other", images={"app": f"{IMAGE}:{image}"})["revision"])
         assert numbers == [2, 3, 4]
+        deadline = time.monotonic() + 20
+        while len(empty.cluster.list(Query(REVISIONS[kind], empty.namespace, "app=thing")).items) < 6 and time.monotonic() < deadline:
+            time.sleep(0.2)
         assert len(empty.cluster.list(Query(REVISIONS[kind], empty.namespace, "app=thing")).items) == 6
         assert len(mine.info()["pods"]) == len([pod for pod in mine.info()["pods"] if pod["name"].startswith("thing-")])
         outcome = mine.undo()
