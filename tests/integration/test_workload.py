@@ -125,12 +125,14 @@ def test_a_rollout_pauses_at_its_first_pods_and_goes_on(web: Shop) -> None:
         process = subprocess.Popen([*command, json.dumps(given)], cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True)
         seen = set()
         while process.poll() is None:
-            status, spec = web.get("Deployment", "web")["status"], web.get("Deployment", "web")["spec"]
-            if spec.get("paused"):
+            deployment = web.get("Deployment", "web")
+            status = deployment["status"]
+            if deployment["spec"].get("paused"):
                 seen.add((status.get("updatedReplicas"), status.get("replicas")))
             time.sleep(0.2)
         assert process.returncode == 0, process.stdout and process.stdout.read()
-    assert {entry for entry in seen if entry[0]} == {(2, 6)}, seen
+    # Two on top of the four; on a busy machine one of the two may be ready, and an old one gone for it, before the rollout stops.
+    assert seen and all(updated == 2 and replicas in (5, 6) for updated, replicas in seen if updated), seen
     assert image(web) == "2.0.0" and strategy(web)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 1}
     assert traffic.seen["failed"] == 0, traffic.seen
 
@@ -204,6 +206,7 @@ def test_who_wants_to_know_is_told(web: Shop, receiver: Receiver) -> None:
     play(web, "rolling_update", "nowhere", webhooks=[{"url": url, "format": "slack"}])
     play(web, "rollback", to_revision=1, webhooks=[{"url": url}])
     first, second, third = (request["body"] for request in receiver.requests())
+    first, third = first["event"], third["event"]
     assert first["state"] == "released" and first["image"] == f"{IMAGE}:2.0.0" and first["namespace"] == web.namespace
     assert "ErrImagePull" in second["text"] or "ImagePullBackOff" in second["text"]
     assert third["state"] == "rolled_back" and third["image"] == f"{IMAGE}:1.0.0"
@@ -254,7 +257,7 @@ def test_a_stateful_set_with_a_version_that_never_starts_comes_back(store: Shop)
 
 REFUSED = [
     ("rolling_update", {"name": "nope"}, "Deployment {namespace}/nope does not exist"),
-    ("rolling_update", {"name": ""}, "needs a name"),
+    ("rolling_update", {"name": ""}, "rolling_update_name is empty"),
     ("rolling_update", {"namespace": "nope"}, 'there is no namespace "nope"'),
     ("rolling_update", {"image": "not an image"}, "not an image"),
     ("rolling_update", {"image": ""}, "image"),
