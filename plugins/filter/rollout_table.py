@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: rollout_table
 short_description: The history of a workload, or what was undone, as a table
-version_added: 0.1.0
+version_added: 0.2.0
 author: The progressive.delivery authors (@progressive-delivery)
 description:
   - Makes a text of the result of M(progressive.delivery.rollout_info) - the status, the revisions, and the pods that are

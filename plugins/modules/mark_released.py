@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mark_released
 short_description: A workload's record names the images that were released on it
-version_added: 0.1.0
+version_added: 0.2.0
 author: The progressive.delivery authors (@progressive-delivery)
 description:
   - Writes images into the annotation C(progressive.delivery/released-images) of a Deployment, StatefulSet or DaemonSet,

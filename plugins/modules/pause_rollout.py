@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: pause_rollout
 short_description: The rollout of a Deployment is paused, or goes on
-version_added: 0.1.0
+version_added: 0.2.0
 author: The progressive.delivery authors (@progressive-delivery)
 description:
   - Pauses a Deployment, so that its pods stay as they are whatever its pod template says, or resumes it.

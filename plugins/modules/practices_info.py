@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: practices_info
 short_description: Which good practices a workload keeps
-version_added: 0.1.0
+version_added: 0.2.0
 author: The progressive.delivery authors (@progressive-delivery)
 description:
   - Looks at a Deployment, StatefulSet or DaemonSet and what belongs to it, and returns one finding for each check - whether

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: undo_rollout
 short_description: The pod template of a workload is that of a revision
-version_added: 0.1.0
+version_added: 0.2.0
 author: The progressive.delivery authors (@progressive-delivery)
 description:
   - Takes a Deployment, StatefulSet or DaemonSet back to the revision before, or to the one that is named. Everything in
