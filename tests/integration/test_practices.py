@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, NotFound
 from ansible_collections.progressive.delivery.plugins.module_utils.model import KINDS, MERGE_PATCH, Kind, Query, Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.reading import ready_pods
 from ansible_collections.progressive.delivery.plugins.modules import mark_released, practices_info, set_image, smoke_test, wait_rollout
 from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
@@ -98,8 +99,9 @@ def pods_of(shop: Shop) -> int:
 
 
 def evicted(shop: Shop, app: str = "web") -> int:
-    """Return the HTTP status with which the API server answers a dry run of an eviction."""
-    pod = shop.cluster.list(Query("Pod", shop.namespace, f"app={app}")).items[0]["metadata"]["name"]
+    """Return the HTTP status with which the API server answers a dry run of the eviction of a pod that serves."""
+    # One that is on its way out, or not ready, may always be evicted.
+    pod = ready_pods(shop.cluster, shop.namespace, f"app={app}")[0]["metadata"]["name"]
     api = k8s_client.CoreV1Api(k8s_config.new_client_from_config(shop.kubeconfig))
     body = k8s_client.V1Eviction(
         metadata=k8s_client.V1ObjectMeta(name=pod, namespace=shop.namespace), delete_options=k8s_client.V1DeleteOptions(dry_run=["All"])
