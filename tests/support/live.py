@@ -92,6 +92,13 @@ class Shop:
             return False
         return True
 
+    def wait_gone(self, kind: str, name: str, timeout: float = 30) -> None:
+        """Return when the object is gone."""
+        deadline = time.monotonic() + timeout
+        while self.exists(kind, name):
+            assert time.monotonic() < deadline, f"{kind} {name} did not go within {timeout:g} s"
+            time.sleep(0.2)
+
     def color(self) -> str:
         """Return the colour that the Service selects."""
         return self.get("Service", "web")["spec"]["selector"]["version"]
@@ -152,9 +159,9 @@ class Shop:
             **variables,
         }
 
-    def traffic(self, rate: float = 200, service: str = "web") -> Traffic:
-        """Return continuous traffic through a Service."""
-        return Traffic(self, f"http://{self.address(service)}/", rate)
+    def traffic(self, rate: float = 200, service: str = "web", timeout: float = 3) -> Traffic:
+        """Return continuous traffic through a Service; a client that waits for an answer sends nothing else for so long."""
+        return Traffic(self, f"http://{self.address(service)}/", rate, timeout)
 
     @property
     def network(self) -> list[str]:
@@ -187,9 +194,10 @@ class Shop:
 class Traffic:
     """Requests through a Service for as long as the block runs; ``seen`` has what came back."""
 
-    def __init__(self, shop: Shop, url: str, rate: float) -> None:
+    def __init__(self, shop: Shop, url: str, rate: float, timeout: float = 3) -> None:
         self.seen: dict[str, Any] = {}
-        self._command = [*shop.network, sys.executable, str(ROOT / "tests" / "support" / "traffic.py"), url, f"--rate={rate}"]
+        program = str(ROOT / "tests" / "support" / "traffic.py")
+        self._command = [*shop.network, sys.executable, program, url, f"--rate={rate}", f"--timeout={timeout}"]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Traffic:

@@ -26,14 +26,32 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Seen:
-    """What came back; the timeline has an entry for each time that another version began to answer."""
+    """What came back; the timeline has an entry for each time that another version began to answer.
+
+    Times are those at which a request was sent. The gap is from the first one that failed to the last one, the outage the
+    longest time in which none succeeded: a single request that fails long after does not count in it.
+    """
 
     sent: int = 0
     failed: int = 0
     reopened: int = 0
+    first_failed: float = 0.0
+    last_failed: float = 0.0
+    succeeded: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
     versions: dict[str, dict[str, float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def gap(self) -> float:
+        """Return the seconds between the first failed request and the last one."""
+        return self.last_failed - self.first_failed
+
+    @property
+    def outage(self) -> float:
+        """Return the longest time between two requests that succeeded."""
+        times = sorted(self.succeeded)
+        return max((later - earlier for earlier, later in zip(times, times[1:])), default=0.0)
 
     def add(self, at: float, version: str, error: str) -> None:
         """Count one request."""
@@ -42,6 +60,10 @@ class Seen:
             if error:
                 self.failed += 1
                 self.errors[error] = self.errors.get(error, 0) + 1
+                self.first_failed = min(self.first_failed or at, at)
+                self.last_failed = max(self.last_failed, at)
+            else:
+                self.succeeded.append(at)
             entry = self.versions.setdefault(version or "none", {"count": 0, "first": at, "last": at})
             entry["count"] += 1
             entry["last"] = at
@@ -147,6 +169,8 @@ def main() -> None:
         "sent": seen.sent,
         "failed": seen.failed,
         "errors": seen.errors,
+        "gap": round(seen.gap, 3),
+        "outage": round(seen.outage, 3),
         "reopened": seen.reopened,
         "versions": seen.versions,
         "started": started,
