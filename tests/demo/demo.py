@@ -92,6 +92,7 @@ def report(rows: list[tuple[Any, ...]], traffic: Traffic) -> int:
     say(f"requests sent    {seen['sent']:>7}   ({seen['sent'] / seen['seconds']:.0f} a second, half of them on new connections)")
     say(f"requests failed  {seen['failed']:>7}   {seen['errors'] or ''}")
     say(f"connections that a server closed while idle, opened anew: {seen['reopened']}")
+    say(f"requests that crossed such a close on the wire, sent again:   {seen['repeated']}")
     say()
     say("who answered     requests   from - to (seconds)")
     for version, entry in sorted(seen["versions"].items(), key=lambda pair: pair[1]["first"]):

@@ -6,7 +6,9 @@ Standard library only: it runs inside the cluster's network namespace, on whatev
 connections are kept alive, half are made anew for each request.
 
 A server that ends closes the connections that are kept alive and idle. As every HTTP client does (RFC 9112, section
-9.3.1), this one then opens another; it counts how often, and a request that gets no answer on a new connection failed.
+9.3.1), this one then opens another, and counts how often. Where the two cross on the wire - the request was sent while the
+server closed - the request is repeated once on a new connection, as those clients do; that is counted apart. A request
+that gets no answer on a new connection failed.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Seen:
     sent: int = 0
     failed: int = 0
     reopened: int = 0
+    repeated: int = 0
     first_failed: float = 0.0
     last_failed: float = 0.0
     succeeded: list[float] = field(default_factory=list)
@@ -116,7 +119,7 @@ def client(options: argparse.Namespace, number: int, seen: Seen, stop: threading
                 error = type(problem).__name__
                 if not last:
                     connection = connection and connection.close()
-                    seen.reopened += 1
+                    seen.repeated += 1
                     continue
             except (OSError, http.client.HTTPException) as problem:
                 error = type(problem).__name__
@@ -172,6 +175,7 @@ def main() -> None:
         "gap": round(seen.gap, 3),
         "outage": round(seen.outage, 3),
         "reopened": seen.reopened,
+        "repeated": seen.repeated,
         "versions": seen.versions,
         "started": started,
         "seconds": time.time() - started,
