@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Traefik and Istio in a real cluster split, match and mirror real requests. Building them takes half an hour: only where it is asked for."""
+"""Traefik and Istio in a real cluster split, match and mirror real requests. Building them takes a while: only when asked for."""
 
 from __future__ import annotations
 
