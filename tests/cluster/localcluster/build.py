@@ -65,7 +65,7 @@ PARTS: dict[str, Part] = {
             "istio",
             "istio",
             files=(
-                ("istio.io/istio", "manifests/charts/base/files/crd-all.gen.yaml", "crds.yaml"),
+                ("istio.io/istio", "manifests/charts/base", "charts/base"),
                 ("istio.io/istio", "manifests/charts/istio-control/istio-discovery", "charts/istiod"),
                 ("istio.io/istio", "manifests/charts/gateway", "charts/gateway"),
                 ("istio.io/istio", "tools/packaging/common/envoy_bootstrap.json", "envoy_bootstrap.json"),

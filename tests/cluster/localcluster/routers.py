@@ -23,19 +23,19 @@ RBAC = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True)
 class Stage:
-    """What is applied at once, as JSON or YAML, and what is waited for then: a Deployment, as namespace/name."""
+    """What is applied at once, as JSON or YAML or from files, and what is waited for then: API types, or a Deployment (namespace/name)."""
 
-    text: str
-    deployment: str
+    text: str = ""
+    files: tuple[Path, ...] = ()
+    deployment: str = ""
 
 
 @dataclass(frozen=True)
 class Router:
-    """A router: the parts that it is built from, its API types, how it is deployed, and where it answers."""
+    """A router: the parts that it is built from, how it is deployed, its Gateway, and where it answers."""
 
     name: str
     parts: tuple[str, ...]
-    crds: tuple[str, ...]
     deployments: tuple[str, ...]
     gateway: str
     address: str
@@ -89,17 +89,18 @@ def is_ready(cluster: Cluster, router: Router) -> bool:
 
 
 def _deploy(cluster: Cluster, router: Router) -> None:
-    """Apply the API types, then the stages, each after the one before is there."""
-    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=cluster", "-f")
-    for path in router.crds:
-        part, _slash, name = path.partition("/")
-        file = str(build.folder(part) / name)
-        kubectl(cluster, *apply, file)
-    kubectl(cluster, "wait", "--for=condition=Established", "customresourcedefinitions", "--all", "--timeout=60s")
+    """Apply the stages, each after what was waited for in the one before, until the Gateway is there and the router answers."""
+    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=cluster")
     for stage in router.stages():
-        kubectl(cluster, *apply, "-", data=stage.text)
-        namespace, _slash, name = stage.deployment.partition("/")
-        kubectl(cluster, "-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=180s")
+        for file in stage.files:
+            kubectl(cluster, *apply, "-f", str(file))
+        if stage.text:
+            kubectl(cluster, *apply, "-f", "-", data=stage.text)
+        if stage.deployment:
+            namespace, _slash, name = stage.deployment.partition("/")
+            kubectl(cluster, "-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=180s")
+        else:
+            kubectl(cluster, "wait", "--for=condition=Established", "customresourcedefinitions", "--all", "--timeout=60s")
     namespace, _slash, name = router.gateway.partition("/")
     gateway = f"gateways.gateway.networking.k8s.io/{name}"
     kubectl(cluster, "-n", namespace, "wait", "--for=condition=Programmed", gateway, "--timeout=60s")
@@ -190,6 +191,7 @@ def _traefik() -> list[Stage]:
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": [f"{kind}/status" for kind in STATUS], "verbs": write},
     ]
     return [
+        Stage(files=(build.folder("gateway-api") / "crds", build.folder("traefik") / "crds.yaml")),
         Stage(
             _list(
                 _namespace("traefik"),
@@ -238,8 +240,8 @@ def _traefik() -> list[Stage]:
                     },
                 },
             ),
-            "traefik/traefik",
-        )
+            deployment="traefik/traefik",
+        ),
     ]
 
 
@@ -299,8 +301,9 @@ def _istio() -> list[Stage]:
     first = json.dumps(_namespace(namespace)) + "\n---\n"
     last = "\n---\n" + _list(own, entry)
     return [
-        Stage(first + _chart("istiod", "istiod", namespace, istiod), f"{namespace}/istiod"),
-        Stage(_chart(release, "gateway", namespace, gateway) + last, f"{namespace}/{release}"),
+        Stage(first + _chart("istio-base", "base", namespace, {"defaultRevision": "default"}), (build.folder("gateway-api") / "crds",)),
+        Stage(_chart("istiod", "istiod", namespace, istiod), deployment=f"{namespace}/istiod"),
+        Stage(_chart(release, "gateway", namespace, gateway) + last, deployment=f"{namespace}/{release}"),
     ]
 
 
@@ -332,7 +335,6 @@ ROUTERS: dict[str, Router] = {
         Router(
             "traefik",
             parts=("gateway-api", "traefik"),
-            crds=("gateway-api/crds", "traefik/crds.yaml"),
             deployments=("traefik/traefik",),
             gateway="traefik/traefik",
             address="10.96.0.80",
@@ -342,7 +344,6 @@ ROUTERS: dict[str, Router] = {
         Router(
             "istio",
             parts=("gateway-api", "helm", "envoy", "istio"),
-            crds=("gateway-api/crds", "istio/crds.yaml"),
             deployments=("istio-system/istiod", "istio-system/istio-ingressgateway"),
             gateway="istio-system/istio",
             address="10.96.0.81",

@@ -180,9 +180,8 @@ def test_a_cluster_without_routers_needs_none_of_their_parts() -> None:
 
 
 @pytest.mark.parametrize("router", routers.ROUTERS.values(), ids=list(routers.ROUTERS))
-def test_a_router_s_images_and_types_come_from_its_parts(router: routers.Router) -> None:
+def test_a_router_s_images_come_from_its_parts(router: routers.Router) -> None:
     assert {part for image in images.SETS[router.name] for part in image.parts} <= set(router.parts)
-    assert {path.partition("/")[0] for path in router.crds} <= set(router.parts)
 
 
 def test_routers_are_named_in_one_word_each_once() -> None:
