@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,7 +277,8 @@ def _istio() -> list[Stage]:
             "ports": [{"name": "http2", "port": 80, "targetPort": 80, "nodePort": ROUTERS["istio"].node_port}],
         },
     }
-    meta = {"name": "istio", "namespace": namespace}
+    # Istio looks for a Gateway's pods when the Gateway changes, not when its pods come back: changed each time, it is looked at again.
+    meta = {"name": "istio", "namespace": namespace, "annotations": {"cluster/deployed": str(time.time())}}
     hostname = f"{release}.{namespace}.svc.cluster.local"
     entry = {
         "apiVersion": GATEWAY_API,
@@ -299,11 +301,11 @@ def _istio() -> list[Stage]:
         },
     }
     first = json.dumps(_namespace(namespace)) + "\n---\n"
-    last = "\n---\n" + _list(own, entry)
     return [
         Stage(first + _chart("istio-base", "base", namespace, {"defaultRevision": "default"}), (build.folder("gateway-api") / "crds",)),
         Stage(_chart("istiod", "istiod", namespace, istiod), deployment=f"{namespace}/istiod"),
-        Stage(_chart(release, "gateway", namespace, gateway) + last, deployment=f"{namespace}/{release}"),
+        Stage(_chart(release, "gateway", namespace, gateway), deployment=f"{namespace}/{release}"),
+        Stage(_list(own, entry)),
     ]
 
 

@@ -20,7 +20,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from localcluster import build, cli, config, host, images, pki, processes, routers
+from localcluster import build, cli, config, host, images, network, pki, processes, routers
 from localcluster.config import Cluster, ClusterError
 
 LONGEST_INTERFACE = 15
@@ -278,6 +278,11 @@ def test_a_process_is_known_by_pid_start_time_and_boot(state: Path) -> None:
     ):
         pidfile.write_text(text)
         assert processes.pid_of(cluster, "etcd") == found, text
+
+
+def test_cgroups_are_found_the_deepest_first_and_one_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert network._folders([tmp_path / "a", tmp_path / "gone"]) == [tmp_path / "a" / "b", tmp_path / "a"]
 
 
 def test_a_process_that_ended_has_no_start_time() -> None:
