@@ -3,6 +3,8 @@
 """Runs the stages of the tests in their order, says how long each took, and stops at the first that fails.
 
 usage: check.py [STAGE...]
+
+Without arguments it runs all but those that run only when they are named: routers, which builds Traefik and Istio.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ COUNTS = re.compile(r"(\d+) (passed|failed|error|errors|skipped)\b")
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its name, its commands, whether they need the cluster, and programs without which it is skipped."""
+    """A stage: its name, its commands, whether they need the cluster, programs without which it is skipped, whether it must be named."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     cluster: bool = False
     needs: tuple[str, ...] = ()
+    named: bool = False
 
 
 DOCS = (f"{BIN}/antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "--check-extra-docs-refs", ".")
@@ -58,6 +61,7 @@ STAGES = (
     Stage("integration", ((f"{BIN}/pytest", "-q", "-n", "3", "--dist", "loadfile", "tests/integration"),), cluster=True),
     Stage("molecule", ((f"{BIN}/python", "tests/tools/run_molecule.py"),), cluster=True),
     Stage("local-cluster", ((f"{BIN}/pytest", "-q", "tests/cluster/tests"),)),
+    Stage("routers", ((f"{BIN}/pytest", "-q", "tests/cluster/tests/test_routers.py"),), named=True),
 )
 
 
@@ -67,13 +71,15 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"check: there is no stage {unknown[0]}; stages are: {', '.join(stage.name for stage in STAGES)}")
         return 2
-    chosen = [stage for stage in STAGES if not names or stage.name in names]
+    chosen = [stage for stage in STAGES if stage.name in names or not (names or stage.named)]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ.get('PATH', '')}", "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
+    if "routers" in names:
+        environment["DELIVERY_ROUTERS"] = "1"
     given = environment.get("DELIVERY_KUBECONFIG")
     totals = {"passed": 0, "failed": 0, "skipped": 0}
     rows: list[tuple[str, str, float]] = []
     for stage in chosen:
-        if given and stage.name in ("cluster", "local-cluster"):
+        if given and stage.name in ("cluster", "local-cluster", "routers"):
             rows.append((stage.name, "not needed: KUBECONFIG was given", 0.0))
             continue
         absent = [command for command in stage.needs if not shutil.which(command)]

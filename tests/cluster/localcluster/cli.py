@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import build, images, lifecycle
+from . import build, images, lifecycle, routers
 from .config import REGISTRY, ClusterError, check_name, find, known
 from .processes import NAMES, pid_of
 
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
 
     entry = command("up", "Build what is missing, start the cluster, and print its KUBECONFIG.")
     entry.add_argument("name", nargs="?", default="local", metavar="NAME", help="the cluster's name (default: local)")
-    entry.add_argument("--with", dest="parts", default="", metavar="PART,...", help="further parts to build")
+    entry.add_argument("--with", dest="routers", default="", metavar="ROUTER,...", help=f"start these too: {', '.join(routers.ROUTERS)}")
     entry = command("down", "Take the cluster down with all that it left on this machine.")
     entry.add_argument("name", nargs="?", default="local", metavar="NAME", help="the cluster's name (default: local)")
     entry = command("exec", "Run a command in the cluster's network, where its Services and pods answer.")
@@ -35,16 +35,21 @@ def parser() -> argparse.ArgumentParser:
     entry.add_argument("--push", nargs="?", const=REGISTRY, metavar="HOST:PORT", help=f"push them to a registry (default: {REGISTRY})")
     entry.add_argument("--save", metavar="FILE", help="write them as an OCI archive, for kind load image-archive or ctr images import")
     entry = command("build", "Build parts without starting anything.")
-    entry.add_argument("parts", nargs="*", metavar="PART", help=f"which (default: all): {', '.join(build.PARTS)}")
+    entry.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"which (default: {', '.join(build.BASE)}); on demand: {', '.join(build.ON_DEMAND)}"
+    )
     return top
 
 
 def _up(options: argparse.Namespace) -> int:
     """Bring a cluster up."""
     check_name(options.name)
-    for part in filter(None, options.parts.split(",")):
+    wanted = routers.named(options.routers)
+    for part in dict.fromkeys(part for router in wanted for part in router.parts):
         build.build(part)
     cluster = lifecycle.up(options.name)
+    for router in wanted:
+        routers.ensure(cluster, router)
     print(f"KUBECONFIG={cluster.kubeconfig}")
     return 0
 
@@ -86,6 +91,9 @@ def _status(_options: argparse.Namespace) -> int:
         print(f"{cluster.name}: {state}\n  API server  https://{cluster.address}:6443\n  KUBECONFIG  {cluster.kubeconfig}")
         for name, pid in pids.items():
             print(f"  {name:<24} {'pid ' + str(pid) if pid else 'not running'}")
+        for router in routers.deployed(cluster):
+            ready = "ready" if routers.is_ready(cluster, router) else "not ready"
+            print(f"  {router.name:<24} {ready}, http://{router.address} (from the host http://{cluster.address}:{router.node_port})")
     return 0
 
 
@@ -96,18 +104,19 @@ def _images(options: argparse.Namespace) -> int:
             print(f"{REGISTRY}/{image.name}")
         return 0
     lifecycle.ensure_packages({"busybox-static"})
-    for part in {image.part for image in images.IMAGES if image.repository == "podinfo"}:
+    podinfo = [image for image in images.IMAGES if image.repository == "podinfo"]
+    for part in dict.fromkeys(image.part for image in podinfo):
         build.build(part)
-    for name in images.push_all(options.push, "podinfo") if options.push else []:
+    for name in images.push_all(podinfo, options.push) if options.push else []:
         print(f"pushed {name}")
-    for name in images.save(Path(options.save), "podinfo") if options.save else []:
+    for name in images.save(Path(options.save), podinfo) if options.save else []:
         print(f"saved {name}")
     return 0
 
 
 def _build(options: argparse.Namespace) -> int:
     """Build parts."""
-    for part in options.parts or build.PARTS:
+    for part in options.parts or build.BASE:
         print(build.build(part))
     return 0
 

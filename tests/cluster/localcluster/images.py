@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The images that the registry serves: one layer each, made from binaries, pushed over the registry's own API.
 
-Run as a program inside the cluster's namespace (``python3 -m localcluster.images``) it pushes what is missing.
+Run as a program inside the cluster's namespace (``python3 -m localcluster.images base``) it pushes what is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import json
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,17 @@ BUSYBOX = Path("/bin/busybox") if Path("/bin/busybox").exists() else Path("/usr/
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+# The versions that modules/ pins; Istio's has no release tag that is a version of a Go module.
+TRAEFIK = "3.7.5"
+ISTIO = "1.31-eed52ebb66ad"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image: its tag, the part and binary it runs, the command, and whether a shell is in it."""
+    """An image: its tag, the part and binary it runs, the command, and whether a shell is in it.
+
+    ``files`` are further ones, {path in the image: part/path}; ``linked`` names the one of them whose libraries come along.
+    """
 
     repository: str
     tag: str
@@ -38,6 +44,13 @@ class Image:
     command: tuple[str, ...]
     shell: bool = True
     user: str = "1000"
+    files: tuple[tuple[str, str], ...] = ()
+    linked: str = ""
+
+    @property
+    def parts(self) -> list[str]:
+        """Return the parts that the image is made from."""
+        return [part for part in (self.part, *(source.partition("/")[0] for _path, source in self.files)) if part]
 
     @property
     def name(self) -> str:
@@ -67,6 +80,28 @@ IMAGES: tuple[Image, ...] = (
     Image("coredns", "1", "coredns", "coredns", ("/bin/coredns",), shell=False, user="0"),
     Image("pause", "1", "", "", ("/bin/sleep", "2147483647"), user="65535"),
 )
+# What is in the registry of a cluster from the start, and what comes with each router.
+SETS: dict[str, tuple[Image, ...]] = {
+    "base": IMAGES,
+    "traefik": (Image("traefik", TRAEFIK, "traefik", "traefik", ("/bin/traefik",), shell=False),),
+    "istio": (
+        Image("istio/pilot", ISTIO, "istio", "pilot-discovery", ("/bin/pilot-discovery",), shell=False, user="1337"),
+        Image(
+            "istio/proxyv2",
+            ISTIO,
+            "istio",
+            "pilot-agent",
+            ("/bin/pilot-agent",),
+            shell=False,
+            user="1337",
+            files=(
+                ("usr/local/bin/envoy", "envoy/envoy"),
+                ("var/lib/istio/envoy/envoy_bootstrap_tmpl.json", "istio/envoy_bootstrap.json"),
+            ),
+            linked="usr/local/bin/envoy",
+        ),
+    ),
+}
 
 
 def layer(files: dict[str, bytes]) -> bytes:
@@ -97,7 +132,18 @@ def content(image: Image) -> dict[str, bytes]:
     if image.shell:
         for applet in ("sh", "sleep", "timeout", "wget"):
             files[f"bin/{applet}"] = BUSYBOX.read_bytes()
+    for path, source in image.files:
+        part, _slash, name = source.partition("/")
+        files[path] = (build.folder(part) / name).read_bytes()
+        if path == image.linked:
+            files.update(_libraries(build.folder(part) / name))
     return files
+
+
+def _libraries(program: Path) -> dict[str, bytes]:
+    """Return the C library's files that a program is linked with: this machine's, where its own loader looks for them."""
+    found = [word for line in run(["ldd", str(program)]).splitlines() for word in line.split() if word.startswith("/")]
+    return {path.lstrip("/"): Path(path).read_bytes() for path in found}
 
 
 def documents(image: Image, blob: bytes) -> tuple[bytes, bytes]:
@@ -124,38 +170,38 @@ def _descriptor(media: str, blob: bytes) -> dict[str, object]:
     return {"mediaType": media, "digest": f"sha256:{hashlib.sha256(blob).hexdigest()}", "size": len(blob)}
 
 
-def fingerprint() -> str:
-    """Return what the images depend on, as a hash: pushed again only when it differs."""
+def fingerprint(name: str) -> str:
+    """Return what a set of images depends on, as a hash: pushed again only when it differs."""
     found = hashlib.sha256(Path(__file__).read_bytes() + str(BUSYBOX.stat().st_size).encode())
-    for image in IMAGES:
-        found.update(build.folder(image.part).name.encode() if image.part else b"")
+    for image in SETS[name]:
+        for part in image.parts:
+            found.update(build.folder(part).name.encode())
     return found.hexdigest()
 
 
-def ensure(cluster: Cluster) -> None:
-    """Push the images, from inside of the cluster's namespace, unless the registry has these very ones."""
-    mark = cluster.dir / "registry" / "pushed"
-    if mark.exists() and mark.read_text() == fingerprint():
+def ensure(cluster: Cluster, name: str = "base") -> None:
+    """Push a set of images, from inside of the cluster's namespace, unless the registry has these very ones."""
+    mark = cluster.dir / "registry" / ("pushed" if name == "base" else f"pushed-{name}")
+    if mark.exists() and mark.read_text() == fingerprint(name):
         return
     home = Path(__file__).resolve().parent.parent
-    run(["nsenter", f"--net=/run/netns/{cluster.netns}", "env", f"PYTHONPATH={home}", sys.executable, "-m", "localcluster.images"])
-    mark.write_text(fingerprint())
+    run(["nsenter", f"--net=/run/netns/{cluster.netns}", "env", f"PYTHONPATH={home}", sys.executable, "-m", "localcluster.images", name])
+    mark.write_text(fingerprint(name))
 
 
-def packed(repository: str = "") -> Iterator[tuple[Image, bytes, bytes, bytes]]:
-    """Yield the images, or those of one repository, each with its layer, configuration and manifest."""
-    layers: dict[tuple[str, bool], bytes] = {}
-    for image in IMAGES:
-        if repository in ("", image.repository):
-            key = (image.part, image.shell)
-            layers[key] = layers.get(key) or layer(content(image))
-            yield (image, layers[key], *documents(image, layers[key]))
+def packed(wanted: Iterable[Image]) -> Iterator[tuple[Image, bytes, bytes, bytes]]:
+    """Yield images, each with its layer, configuration and manifest."""
+    layers: dict[tuple[object, ...], bytes] = {}
+    for image in wanted:
+        key = (image.part, image.binary, image.shell, image.files)
+        layers[key] = layers.get(key) or layer(content(image))
+        yield (image, layers[key], *documents(image, layers[key]))
 
 
-def push_all(registry: str = "127.0.0.1:32000", repository: str = "") -> list[str]:
-    """Push the images to a registry that speaks plain HTTP, and return their names."""
+def push_all(wanted: Iterable[Image], registry: str = "127.0.0.1:32000") -> list[str]:
+    """Push images to a registry that speaks plain HTTP, and return their names."""
     names = []
-    for image, blob, config, manifest in packed(repository):
+    for image, blob, config, manifest in packed(wanted):
         for data in (blob, config):
             _push_blob(registry, image.repository, data)
         _ask(registry, "PUT", f"/v2/{image.repository}/manifests/{image.tag}", manifest, MANIFEST)
@@ -163,10 +209,10 @@ def push_all(registry: str = "127.0.0.1:32000", repository: str = "") -> list[st
     return names
 
 
-def save(path: Path, repository: str) -> list[str]:
-    """Write the images of a repository as one OCI archive, as ``kind load image-archive`` and ``ctr import`` take it."""
+def save(path: Path, wanted: Iterable[Image]) -> list[str]:
+    """Write images as one OCI archive, as ``kind load image-archive`` and ``ctr import`` take it."""
     entries, blobs = [], {}
-    for image, blob, config, manifest in packed(repository):
+    for image, blob, config, manifest in packed(wanted):
         blobs.update({hashlib.sha256(data).hexdigest(): data for data in (blob, config, manifest)})
         name = {"io.containerd.image.name": f"{REGISTRY}/{image.name}", "org.opencontainers.image.ref.name": image.tag}
         entries.append({**_descriptor(MANIFEST, manifest), "annotations": name})
@@ -211,4 +257,4 @@ def _ask(
 
 
 if __name__ == "__main__":
-    push_all()
+    push_all(SETS[sys.argv[1]])

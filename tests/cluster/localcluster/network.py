@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from .config import SERVICES, Cluster
@@ -75,16 +77,19 @@ def kill_cgroup(cluster: Cluster) -> None:
     groups = [root / cluster.cgroup.strip("/") for root in hierarchies()]
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        pids = {pid for group in groups for path in group.rglob("cgroup.procs") for pid in _read(path)}
+        pids = {pid for folder in _folders(groups) for pid in _read(folder / "cgroup.procs")}
         if not pids:
             break
         for pid in pids:
             signal_to(pid, signal.SIGKILL)
         time.sleep(0.05)
-    for group in groups:
-        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts)):
-            _rmdir(folder)
-        _rmdir(group)
+    for folder in _folders(groups):
+        _rmdir(folder)
+
+
+def _folders(groups: Iterable[Path]) -> list[Path]:
+    """Return cgroups with all that are in them, the deepest first; containerd may remove some meanwhile, which os.walk passes over."""
+    return [Path(path) for group in groups for path, _names, _files in os.walk(group, topdown=False)]
 
 
 def _read(path: Path) -> list[int]:

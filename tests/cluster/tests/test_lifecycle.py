@@ -240,7 +240,7 @@ def spare() -> Iterator[str]:
         (["down", "../../etc"], 'cluster: "../../etc" is no name for a cluster'),
         (["exec", "Bad_Name", "--", "true"], 'cluster: "Bad_Name" is no name for a cluster'),
         (["exec", NOWHERE, "--", "true"], f"cluster: there is no cluster {NOWHERE}; bring it up with: cluster up {NOWHERE}"),
-        (["up", NOWHERE, "--with", "nginx"], 'cluster: there is no part "nginx"; parts are: kubernetes, etcd'),
+        (["up", NOWHERE, "--with", "nginx"], 'cluster: there is no router "nginx"; --with takes: traefik, istio'),
         (["build", "nginx"], 'cluster: there is no part "nginx"'),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from localcluster import build, cli, config, host, images, pki, processes
+from localcluster import build, cli, config, host, images, network, pki, processes, routers
 from localcluster.config import Cluster, ClusterError
 
 LONGEST_INTERFACE = 15
@@ -117,6 +119,10 @@ def test_an_unknown_part_is_refused_with_the_list_of_parts() -> None:
 @pytest.mark.parametrize("part", build.PARTS.values(), ids=list(build.PARTS))
 def test_every_part_has_a_module_with_pinned_sums(part: build.Part) -> None:
     folder = build.HERE / "modules" / part.module
+    if part.wheel:
+        lines = [line for line in (folder / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+        assert lines and all(re.fullmatch(r"[a-z-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+        return
     assert (folder / "go.mod").exists()
     assert (folder / "go.sum").exists() or "require" not in (folder / "go.mod").read_text()
 
@@ -136,6 +142,73 @@ def test_a_build_depends_on_go_sources_and_not_on_notes(modules: Path) -> None:
     with (modules / "faulty" / "main.go").open("a") as handle:
         handle.write("// another line\n")
     assert build.digest(build.PARTS["faulty"]) != before
+
+
+@pytest.mark.parametrize(("part", "file"), [("traefik", "ext/ext.go"), ("envoy", "requirements.txt"), ("gateway-api", "go.sum")])
+def test_a_build_depends_on_all_that_pins_it(modules: Path, part: str, file: str) -> None:
+    before = build.digest(build.PARTS[part])
+    with (modules / build.PARTS[part].module / file).open("a") as handle:
+        handle.write("\n")
+    assert build.digest(build.PARTS[part]) != before
+
+
+def test_a_build_depends_on_the_files_that_are_taken_along() -> None:
+    part = build.PARTS["gateway-api"]
+    assert build.digest(dataclasses.replace(part, files=())) != build.digest(part)
+
+
+def test_files_are_taken_from_a_module_and_can_be_removed_again(modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    (source / "crds" / "deep").mkdir(parents=True)
+    (source / "crds" / "deep" / "one.yaml").write_text("one")
+    (source / "crds" / "deep" / "one.yaml").chmod(0o444)
+    monkeypatch.setattr(build, "_run", lambda part, command, log: str(source))
+    part = build.PARTS["gateway-api"]
+    build._take(part, "example.com/module", "crds", tmp_path / "all", tmp_path / "log")
+    build._take(part, "example.com/module", "crds/deep/one.yaml", tmp_path / "alone.yaml", tmp_path / "log")
+    assert (tmp_path / "all" / "deep" / "one.yaml").read_text() == (tmp_path / "alone.yaml").read_text() == "one"
+    assert (tmp_path / "alone.yaml").stat().st_mode & 0o200
+    with pytest.raises(ClusterError, match="example.com/module has no crds/two.yaml"):
+        build._take(part, "example.com/module", "crds/two.yaml", tmp_path / "two.yaml", tmp_path / "log")
+
+
+def test_a_cluster_without_routers_needs_none_of_their_parts() -> None:
+    wanted = {part for router in routers.ROUTERS.values() for part in router.parts}
+    assert wanted == set(build.ON_DEMAND)
+    assert not wanted & set(build.BASE)
+    assert {part for image in images.SETS["base"] for part in image.parts} <= set(build.BASE)
+
+
+@pytest.mark.parametrize("router", routers.ROUTERS.values(), ids=list(routers.ROUTERS))
+def test_a_router_s_images_come_from_its_parts(router: routers.Router) -> None:
+    assert {part for image in images.SETS[router.name] for part in image.parts} <= set(router.parts)
+
+
+def test_routers_are_named_in_one_word_each_once() -> None:
+    assert [router.name for router in routers.named("istio, traefik,istio")] == ["istio", "traefik"]
+    assert routers.named("") == []
+    with pytest.raises(ClusterError, match='there is no router "contour"; --with takes: traefik, istio'):
+        routers.named("traefik,contour")
+
+
+def test_routers_answer_at_addresses_of_their_own() -> None:
+    for name in ("address", "node_port"):
+        values = [getattr(router, name) for router in routers.ROUTERS.values()]
+        assert len(set(values)) == len(values)
+
+
+def test_the_tags_of_the_routers_images_are_the_versions_that_are_pinned() -> None:
+    folder = build.HERE / "modules"
+    assert f"github.com/traefik/traefik/v3 v{images.TRAEFIK} " in (folder / "traefik" / "go.mod").read_text()
+    assert images.ISTIO.partition("-")[2] in (folder / "istio" / "go.mod").read_text()
+
+
+def test_an_image_brings_the_libraries_of_a_program_that_needs_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copy(sys.executable, tmp_path / "program")
+    monkeypatch.setattr(build, "folder", lambda name: tmp_path)
+    image = images.Image("x", "1", "", "", ("/bin/program",), shell=False, files=(("bin/program", "any/program"),), linked="bin/program")
+    files = images.content(image)
+    assert any(path.startswith("lib64/ld-linux") for path in files) and any(path.endswith("/libc.so.6") for path in files)
 
 
 def test_a_build_depends_on_how_it_is_linked() -> None:
@@ -169,9 +242,9 @@ def test_a_manifest_names_its_layer_and_its_configuration() -> None:
 
 
 def test_every_image_has_a_name_of_its_own_and_a_part_that_is_built() -> None:
-    names = [image.name for image in images.IMAGES]
-    assert len(names) == len(set(names))
-    assert {image.part for image in images.IMAGES if image.part} <= set(build.PARTS)
+    every = [image for wanted in images.SETS.values() for image in wanted]
+    assert len(every) == len({image.name for image in every})
+    assert {part for image in every for part in image.parts} <= set(build.PARTS)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +278,11 @@ def test_a_process_is_known_by_pid_start_time_and_boot(state: Path) -> None:
     ):
         pidfile.write_text(text)
         assert processes.pid_of(cluster, "etcd") == found, text
+
+
+def test_cgroups_are_found_the_deepest_first_and_one_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert network._folders([tmp_path / "a", tmp_path / "gone"]) == [tmp_path / "a" / "b", tmp_path / "a"]
 
 
 def test_a_process_that_ended_has_no_start_time() -> None:
