@@ -22,7 +22,8 @@ from kubernetes import config as k8s_config
 from support import promtool
 from support.live import ROOT, Shop
 
-pytestmark = pytest.mark.cluster
+# Together, since they make and remove what the whole cluster has.
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("practices")]
 IMAGE = "localhost:32000/podinfo"
 CHECKS = ("readiness_probe", "disruption_budget", "image_tag", "resources", "graceful_stop", "annotations", "alert", "staged")
 FIXABLE = ("readiness_probe", "disruption_budget", "resources", "graceful_stop", "annotations", "alert")

@@ -20,7 +20,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils.plan.strategi
 from ansible_collections.progressive.delivery.plugins.modules import scale, strategy_info
 from support.live import ROOT, Shop
 
-pytestmark = pytest.mark.cluster
+# Together, since they make and remove what the whole cluster has.
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("recommend")]
 IMAGE = "localhost:32000/podinfo:1.0.0"
 LABELS = {"app": "web", "version": "blue"}
 GUIDE = ROOT / "docs" / "guides" / "choosing_a_strategy.md"

@@ -57,8 +57,8 @@ STAGES = (
     Stage("cluster", ((f"{ROOT}/tests/cluster/cluster", "up"),), cluster=True),
     Stage("contract", ((f"{BIN}/pytest", "-q", "tests/contract"),), cluster=True),
     Stage("oldest", ((f"{BIN}/nox", "--error-on-missing-interpreters", "-s", "oldest"),), cluster=True, needs=("python3.11",)),
-    # They wait more than they work: three at a time on two cores, each file by one.
-    Stage("integration", ((f"{BIN}/pytest", "-q", "-n", "3", "--dist", "loadfile", "tests/integration"),), cluster=True),
+    # They wait more than they work: three at a time on two cores.
+    Stage("integration", ((f"{BIN}/pytest", "-q", "-n", "3", "--dist", "loadgroup", "tests/integration"),), cluster=True),
     Stage("molecule", ((f"{BIN}/python", "tests/tools/run_molecule.py"),), cluster=True),
     Stage("local-cluster", ((f"{BIN}/pytest", "-q", "tests/cluster/tests"),)),
     Stage("routers", ((f"{BIN}/pytest", "-q", "tests/cluster/tests/test_routers.py"),), named=True),
