@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -260,12 +261,20 @@ class RolloutWait:
                 if self._watched.vanished:
                     raise self._deleted()
                 if self._is_met():
+                    self._catch_up()
                     self._progress(self._memory.line)
                     return self._outcome()
                 self._check_hopeless()
                 self._progress(self._told(stream.is_away))
             away = stream.is_away
         return self._over(None, away)
+
+    def _catch_up(self) -> None:
+        """Read the pods anew where their events are behind that of the workload: they are to be told as they are."""
+        ready = sum(1 for pod in self._watched.newest_pods() if is_ready(pod))
+        if self._status is not None and self._status.done and ready < self._status.wanted:
+            with contextlib.suppress(DeliveryError):
+                self._watched.refresh(self._cluster)
 
     def _told(self, is_away: bool) -> str:
         """Return how far it is as one line, and that it may not be true any more while the API server is away."""
