@@ -80,8 +80,15 @@ class Memory:
             return "looking for its pods"
         width = len(f"{seconds:.0f}")
         past = f"{min(turn.elapsed - self.started, seconds):{width}.0f} of {seconds:.0f} s"
-        rounds = f", smoke tests passed {self.seen['rounds']} times" if self.seen["rounds"] else ""
-        return f"{past}: never less than {pods_in_words(self.seen['ready'] or 0, 'ready')}, {self.seen['restarts']} restarts{rounds}"
+        parts = [f"never less than {pods_in_words(self.seen['ready'] or 0, 'ready')}", _counted(self.seen["restarts"], "restart")]
+        if self.seen["rounds"]:
+            parts.append(f"{_counted(self.seen['rounds'], 'round')} of smoke tests passed")
+        return f"{past}: {', '.join(parts)}"
+
+
+def _counted(number: int, what: str) -> str:
+    """Return a number of things as a sentence has it: ``1 restart``, ``2 restarts``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def observe(

@@ -148,7 +148,7 @@ progress:
   description: What was seen, as one line, where O(slice) ended before the observation did.
   returned: when a slice is over and the observation is not
   type: str
-  sample: "15 of 60 s: never less than 3 ready pods, 0 restarts, smoke tests passed 3 times"
+  sample: "15 of 60 s: never less than 3 ready pods, 0 restarts, 3 rounds of smoke tests passed"
 reason:
   description: Why it is not healthy.
   returned: failure

@@ -172,10 +172,10 @@ downtime:
     - Seconds for which no pod of the workload was ready, from the first look to the end; V(0.0) where there always was one,
       none for a workload that is scaled to 0 and in check mode. A pod that is on its way out counts as long as it is ready,
       since a Service sends to it where there is no other. Also on failure.
-    - Measured from the events of a watch with the clock of the host that the step runs on. Kubernetes tells of a container
-      that has ended up to a second late, and a pod is ready when its probe says so, C(periodSeconds) late at most, so what
-      a client sees differs by a second or so. Where the module runs on another host, what happens between two calls of it
-      (about a second every 12 seconds) is seen at the next one. While the API server is away, what was seen last counts.
+    - Measured from the events of a watch with the clock of the host that the step runs on. A client sees a second or two
+      more. An application closes its port before Kubernetes hears of it, and the nodes learn after that a pod is ready.
+    - Where the module runs on another host, what happens between two calls of it (about a second every 12 seconds) is seen
+      at the next one. While the API server is away, what was seen last counts.
     - The wait sees nothing of what was before it. To know the downtime of an update, let it follow right after the step
       that begins the update.
   returned: always

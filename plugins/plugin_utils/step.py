@@ -139,7 +139,7 @@ class ActionModule(ActionBase):
         """Return whether the step would run in this process's own interpreter, as this user, with its environment."""
         if self._task.async_val or self._task.become or self._play_context.become or self._has_environment():
             return False
-        if task_vars.get("delivery_door", "auto") == "module":
+        if str(self._templar.template(task_vars.get("delivery_door", "auto"))) == "module":
             return False
         if self._connection.transport not in ("local", "ansible.builtin.local"):
             return False
