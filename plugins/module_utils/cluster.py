@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import random
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -303,7 +304,7 @@ class KubernetesCluster:
 
     def _error(self, status: int, text: str, about: Ref | Query | None, verb: str) -> DeliveryError:
         """Return the error that an HTTP status and the server's own words mean."""
-        said = _status_message(text) or " ".join(text.split())[:300] or f"HTTP {status}"
+        said = _without_objects(_status_message(text)) or " ".join(text.split())[:300] or f"HTTP {status}"
         what = _what(about)
         if status == 401:
             return Forbidden(
@@ -374,6 +375,11 @@ def _status_message(text: str) -> str:
     except ValueError:
         return ""
     return status.get("message") or "" if isinstance(status, dict) and status.get("kind") == "Status" else ""
+
+
+def _without_objects(said: str) -> str:
+    """Return the server's words without an object that it could not read, which it quotes whole, secrets and all."""
+    return re.sub(r"\{.*\}|map\[.*\]", "{...}", said, flags=re.DOTALL) if len(said) > 600 else said
 
 
 def _test_failed(said: str) -> bool:

@@ -32,6 +32,9 @@ class Route:
         """Return the route that a step's options name."""
         provider = color_provider(options["provider"])
         services = options.get("services") or {}
+        for color, name in services.items():
+            if not isinstance(name, str) or not name:
+                raise InvalidRequest(f'services must name a Service for each color, got {name!r} for "{color}"')
         wanted = Wanted(options["color_label"], options.get("rule_host"), options.get("rule_path"), services)
         return cls(Ref(provider.KIND, options["namespace"], options["name"]), provider, wanted, cluster)
 

@@ -9,7 +9,7 @@ from typing import Any
 class DeliveryError(Exception):
     """A step could not be done; ``message`` names the object, what is wrong and the way out.
 
-    ``details`` are extra keys of the step's failed result (status, pods, attempts, ...).
+    ``details`` are extra keys of the step's failed result (status, pods, tries, ...).
     """
 
     reason = "DeliveryError"

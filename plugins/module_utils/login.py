@@ -155,7 +155,7 @@ def _load_kubeconfig(options: Mapping[str, Any], env: Mapping[str, str], configu
                 loaded, base = _parse(paths), os.path.dirname(os.path.abspath(paths))
                 if not isinstance(loaded, Mapping):
                     raise InvalidRequest(f"{where} is not a kubeconfig: it does not hold a mapping with clusters, users and contexts")
-        contexts, active = _contexts(loaded, "" if loaded else paths)
+        contexts, active = _contexts(loaded, "" if loaded is not None else paths)
         chosen = next((entry for entry in contexts if entry["name"] == (wanted or active["name"])), None)
         if chosen is None and not wanted and not active.get("name"):
             raise InvalidRequest(f"{where} has no current-context; set context to one of: {', '.join(_names(contexts)) or 'none'}")

@@ -198,7 +198,7 @@ class Colors:
     """Which colour a route sends its traffic to, and how the pods of each colour are found.
 
     ``base`` is the selector without the colour; ``services`` {color: Service} where the provider has one for each, and
-    ``faults`` {color: why the route cannot lead there}.
+    ``faults`` {color: why the route cannot lead there}. ``others`` {color: places beside those chosen that lead there too}.
     """
 
     active: str
@@ -208,6 +208,7 @@ class Colors:
     backends: tuple[str, ...] = ()
     selectors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def selector(self, color: str) -> dict[str, str]:
         """Return the labels of the pods of a colour."""

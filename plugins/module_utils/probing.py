@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -95,11 +96,17 @@ class SmokeTest:
         if self.via == "url" and not self.url:
             raise InvalidRequest("a smoke test via url needs url, the address that is asked")
         if self.url is not None and not self.url.startswith(("http://", "https://")):
-            raise InvalidRequest(f'url must start with http:// or https://, got "{self.url}"')
+            raise InvalidRequest(f'url must start with http:// or https://, got "{self.url.split("@")[-1]}"')
+        if self.url is not None and "@" in self.url.split("://", 1)[1].split("/", 1)[0]:
+            raise InvalidRequest("url must not carry a user or a password, which would be shown; send them as the header Authorization")
+        if not self.status:
+            raise InvalidRequest("status is empty; name the status codes that pass")
         if self.via == "service_proxy" and not self.service:
             raise InvalidRequest("a smoke test via service_proxy needs service, the name of the Service that is asked")
         if not self.path.startswith("/"):
             raise InvalidRequest(f'path must start with "/", got "{self.path}"')
+        if not (math.isfinite(self.timeout) and math.isfinite(self.delay)):
+            raise InvalidRequest(f"timeout and delay must be numbers, got timeout={self.timeout}, delay={self.delay}")
         if self.retries < 0 or self.delay < 0 or self.timeout <= 0:
             raise InvalidRequest(
                 f"retries and delay must be 0 or more and timeout more than 0,"
@@ -208,7 +215,7 @@ def run_test(
         attempt.update(passed=not problem, problem=problem, seconds=round(time.monotonic() - started, 3))
         attempts.append(attempt)
         if not problem and answer is not None:
-            return {"attempts": attempts, "status": answer.status, "body": answer.body[:MOST_REPORTED], "by": attempt["by"]}
+            return {"tries": attempts, "status": answer.status, "body": answer.body[:MOST_REPORTED], "by": attempt["by"]}
         if number <= test.retries:
             sleep(test.delay)
     last = attempts[-1]
@@ -217,5 +224,5 @@ def run_test(
         f"the smoke test of {about} via {test.via} failed {len(attempts)} times: {last['problem']}"
         + (f" (answered by {last['by']})" if last["by"] else ""),
         reason="SmokeTestFailed",
-        attempts=attempts,
+        tries=attempts,
     )

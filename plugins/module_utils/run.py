@@ -7,6 +7,7 @@ A step's module gives ``OPTIONS`` (its part of the argument spec) and ``execute(
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 
 from .cluster import KUBERNETES_IMPORT_ERROR
-from .errors import Conflict, DeliveryError
+from .errors import Conflict, DeliveryError, InvalidRequest
 from .login import connect
 from .model import Change, Cluster, Manifest, Ref, Result
 
@@ -135,6 +136,7 @@ def perform(
     cluster = None
     try:
         cluster = connector(options)
+        _check_numbers(options)
         chosen = {**options, "namespace": options.get("namespace") or cluster.default_namespace}
         result = execute(chosen, cluster, check, progress)
     except DeliveryError as error:
@@ -147,6 +149,13 @@ def perform(
             cluster.close()
     outcome["duration"] = round(time.monotonic() - started, 3)
     return outcome
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for an option that is a float and no number: what compares with it never ends."""
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidRequest(f"{name} must be a number, got {value}")
 
 
 def settle(

@@ -122,6 +122,9 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
         raise InvalidRequest(f"{ref} cannot be a copy of itself; source and name must differ")
     if options["replicas"] < 0:
         raise InvalidRequest(f"replicas of {ref} must be 0 or more, got {options['replicas']}")
+    for key, value in options["labels"].items():
+        if value is None or isinstance(value, (dict, list)) or str(value) == "":
+            raise InvalidRequest(f'labels of {ref}: "{key}" has no value that a label can have, got {value!r}')
     labels = {str(key): str(value) for key, value in options["labels"].items()}
     exists = {"exists": True}
     try:

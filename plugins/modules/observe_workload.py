@@ -52,6 +52,11 @@ options:
     description: Seconds between two rounds of the smoke tests.
     type: float
     default: 5
+  only_validate:
+    description: Check the options, the smoke tests among them, and look at nothing. For a role, before it changes something.
+    type: bool
+    default: false
+    version_added: 0.2.0
   route:
     description: A Service whose color label must keep its value meanwhile; a route that somebody else switches ends the step.
     type: dict
@@ -194,6 +199,7 @@ OPTIONS = {
     "smoke_tests": {"type": "list", "elements": "dict"},
     "interval": {"type": "float", "default": 5},
     "route": {"type": "dict", "options": ROUTE},
+    "only_validate": {"type": "bool", "default": False},
     **TURN_OPTIONS,
 }
 
@@ -208,6 +214,8 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     ref = Ref(options["kind"], options["namespace"], options["name"])
     tests = [SmokeTest.listed(entry, options.get("validate_certs")) for entry in options.get("smoke_tests") or []]
     watchman = Watchman(ref, options.get("min_ready"), options["max_restarts"], tests, options["interval"], options.get("route"))
+    if options["only_validate"]:
+        return Result(extra={"observed": 0.0, "ready": None, "restarts": 0, "rounds": 0})
     seconds = 0 if check else options["seconds"]
     turn = Turn.of(f"observe_workload of {ref}", FIRST_LOOK + seconds, options)
     return Result(extra=observe(cluster, watchman, seconds, progress, turn))

@@ -114,11 +114,16 @@ OPTIONS = {
 }
 
 
+LONGEST = 2**31 - 1
+
+
 def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Progress = quiet) -> Result:
     """Take the Lease or give it back."""
     ref = Ref("Lease", options["namespace"], options["name"])
-    if options["ttl"] < 1:
-        raise InvalidRequest(f"ttl must be 1 second or more, got {options['ttl']}")
+    if not 1 <= options["ttl"] <= LONGEST:
+        raise InvalidRequest(f"ttl must be 1 second or more and {LONGEST} at most, got {options['ttl']}")
+    if not options["holder"].strip():
+        raise InvalidRequest(f"holder of {ref} is empty; name who holds it, for those who are refused")
     take = _take if options["state"] == "held" else _give_back
     return take(ref, options, cluster, check)
 

@@ -87,6 +87,11 @@ name:
   returned: success
   type: str
   sample: web
+partition:
+  description: Of a StatefulSet, the ordinal from which on pods are replaced; V(0) for all, none for another kind.
+  returned: success
+  type: int
+  sample: 0
 paused:
   description: Whether the rollout is paused.
   returned: success
@@ -263,6 +268,7 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
         "replicas": spec.get("replicas"),
         "images": template_images(spec.get("template") or {}),
         "paused": bool(spec.get("paused")),
+        "partition": ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("partition"),
         "released_images": released_images(workload),
         "status": rollout_status(workload).to_dict(),
         "conditions": (workload.get("status") or {}).get("conditions") or [],

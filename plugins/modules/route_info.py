@@ -105,6 +105,12 @@ selector:
   returned: success
   type: dict
   sample: {app: web}
+others:
+  description: >-
+    For provider V(ingress), the places of the Ingress beside those that were chosen that lead to a color too, by color.
+  returned: success
+  type: dict
+  sample: {blue: [other.example.com/]}
 services:
   description: The Service of each color, for provider ingress; empty for others.
   returned: success
@@ -177,6 +183,7 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
             "colors": found,
             "selector": dict(colors.base),
             "services": dict(colors.services),
+            "others": {color: list(places) for color, places in colors.others.items() if places},
             "annotations": kept,
         }
     )

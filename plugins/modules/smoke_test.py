@@ -138,7 +138,7 @@ by:
   returned: success
   type: str
   sample: web-green-6d5f-abcde
-attempts:
+tries:
   description: Every attempt, also on failure.
   returned: always
   type: list

@@ -160,7 +160,7 @@ from typing import Any
 from ansible_collections.progressive.delivery.plugins.module_utils.coloring import Route, settle_endpoints
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError, InvalidRequest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Change, Cluster, Manifest, Result
-from ansible_collections.progressive.delivery.plugins.module_utils.plan.colors import check_ready, plan_switch
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.colors import check_color, check_ready, plan_switch
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module, settle
 
 OPTIONS = {
@@ -185,6 +185,9 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     color, notes = options["color"], options.get("annotations") or {}
     if options.get("min_ready") is not None and options["min_ready"] < 0:
         raise InvalidRequest(f"min_ready must be 0 or more, got {options['min_ready']}")
+    if options["wait_timeout"] <= 0:
+        raise InvalidRequest(f"wait_timeout must be more than 0 seconds, got {options['wait_timeout']:g}")
+    check_color(color)
     route = Route.of(options, cluster)
     seen: dict[str, Any] = {"ready": None}
 

@@ -63,7 +63,7 @@ REFUSED = [
     ("wait_rollout", {"name": "web-blue", "resume": {"what": "something else"}}),
 ]
 VARYING = (
-    *("duration", "invocation", "pods", "attempts", "by", "body", "facts", "observed", "revisions", "settled"),
+    *("duration", "invocation", "pods", "tries", "by", "body", "facts", "observed", "revisions", "settled"),
     *("deprecations", "warnings", "ansible_facts"),
     # It has the ages.
     "summary",

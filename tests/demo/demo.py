@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError
 from support.live import APPLICATION, Shop, Traffic, local_cluster
 
 IMAGE = "localhost:32000/podinfo"
@@ -103,4 +104,9 @@ def report(rows: list[tuple[Any, ...]], traffic: Traffic) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except DeliveryError as error:
+        sys.exit(f"demo: {error.message}")
+    except KeyboardInterrupt:
+        sys.exit(130)

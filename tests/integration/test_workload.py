@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH
 from ansible_collections.progressive.delivery.plugins.modules import pause_rollout, release_lock, rollout_info, set_image, wait_rollout
 from support.live import BIN, ROOT, Receiver, Shop, clean_environment
 
@@ -164,9 +165,35 @@ def test_a_run_that_is_killed_is_finished_by_the_next(web: Shop, delay: float) -
     assert traffic.seen["failed"] == 0, traffic.seen
 
 
+def test_hold_is_gone_on_from_by_the_same_command(web: Shop) -> None:
+    tests = [{"path": "/nowhere", "retries": 0}]
+    done = play(web, "rolling_update", "2.0.0", profile="conservative", on_failure="hold", smoke_tests=tests)
+    assert done.returncode != 0 and web.get("Deployment", "web")["spec"]["paused"], done.stdout
+    done = play(web, "rolling_update", "2.0.0", profile="conservative", on_failure="hold")
+    assert done.returncode == 0 and not web.get("Deployment", "web")["spec"].get("paused"), done.stdout
+
+
+def test_what_fails_before_the_image_takes_nothing_back(web: Shop) -> None:
+    assert play(web, "rolling_update", "2.0.0").returncode == 0
+    given = variables(web, "rolling_update", "3.0.0", profile="balanced", max_surge=None, timeout=90)
+    given["rolling_update_profile"], given["rolling_update_progress_deadline_seconds"] = "balanced", "5"
+    given["rolling_update_min_ready_seconds"] = "9"
+    done = web.playbook("progressive.delivery.rolling_update", given)
+    assert done.returncode != 0 and "no new image was put on it" in done.stdout, done.stdout
+    assert image(web) == "2.0.0"
+
+
+def test_a_rolling_update_after_recreate_is_one(web: Shop) -> None:
+    assert play(web, "recreate", "2.0.0").returncode == 0
+    with web.traffic() as traffic:
+        done = play(web, "rolling_update", "3.0.0")
+        assert done.returncode == 0, done.stdout
+    assert strategy(web)["type"] == "RollingUpdate" and traffic.seen["failed"] == 0, traffic.seen
+
+
 def test_hold_pauses_and_fail_leaves_as_it_is(web: Shop) -> None:
     done = play(web, "rolling_update", "nowhere", profile="conservative", on_failure="hold")
-    assert done.returncode != 0 and "it is paused where it was" in done.stdout, done.stdout
+    assert done.returncode != 0 and "it is held where it was" in done.stdout, done.stdout
     assert web.get("Deployment", "web")["spec"]["paused"] and image(web) == "nowhere"
     back = play(web, "rollback")
     assert back.returncode == 0 and image(web) == "1.0.0", back.stdout
@@ -184,7 +211,7 @@ def test_the_way_back_takes_over_from_a_release_that_runs(web: Shop) -> None:
         while image(web) != "broken-ready" and time.monotonic() < deadline:
             time.sleep(0.2)
         refused = play(web, "rolling_update", "3.0.0")
-        assert refused.returncode != 0 and "is held by" in refused.stdout and "nothing was changed" in refused.stdout, refused.stdout
+        assert refused.returncode != 0 and "is held by" in refused.stdout and "no new image was put on it" in refused.stdout, refused.stdout
         back = play(web, "rollback")
         assert back.returncode == 0, back.stdout
         output, _nothing = process.communicate(timeout=60)
@@ -212,6 +239,33 @@ def test_who_wants_to_know_is_told(web: Shop, receiver: Receiver) -> None:
     assert third["state"] == "rolled_back" and third["image"] == f"{IMAGE}:1.0.0"
 
 
+TROUBLES = {
+    "image missing": {"image": "nowhere"},
+    "crash loop": {"image": "broken-crash"},
+    "never ready": {"image": "broken-ready"},
+    "surge 0": {"image": "broken-ready", "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}},
+    "quota exceeded": {"image": "2.0.0", "pods": 4},
+}
+
+
+@pytest.mark.parametrize("given", TROUBLES.values(), ids=TROUBLES)
+def test_the_way_back_out_of_any_trouble(web: Shop, given: dict[str, Any]) -> None:
+    if "strategy" in given:
+        web.cluster.patch(web.ref("Deployment", "web"), {"spec": {"strategy": given["strategy"]}}, MERGE_PATCH)
+    if "pods" in given:
+        spec = {"hard": {"pods": str(given["pods"])}}
+        web.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full"}, "spec": spec})
+        time.sleep(1)
+    with web.traffic() as traffic:
+        assert web.step(set_image, name="web", images={"app": f"{IMAGE}:{given['image']}"})["changed"]
+        time.sleep(2)
+        done = play(web, "rollback")
+        assert done.returncode == 0, done.stdout
+        assert changed(play(web, "rollback")) == 0
+    assert image(web) == "1.0.0" and traffic.seen["failed"] == 0, traffic.seen
+    assert web.step(rollout_info, name="web")["status"]["phase"] == "complete"
+
+
 SET = {"apiVersion": "apps/v1", "kind": "StatefulSet"}
 
 
@@ -224,7 +278,7 @@ def store(web: Shop) -> Shop:
     manifest = {
         **SET,
         "metadata": {"name": "web"},
-        "spec": {**kept, "replicas": 3, "serviceName": "web", "podManagementPolicy": "Parallel"},
+        "spec": {**kept, "replicas": 3, "serviceName": "web"},
     }
     ref = web.create(manifest)
     assert web.step(wait_rollout, kind=ref.kind, name="web", timeout=60)["status"]["phase"] == "complete"
@@ -245,6 +299,22 @@ def test_a_stateful_set_pauses_by_its_partition_and_goes_back(store: Shop) -> No
         assert back.returncode == 0, back.stdout
     assert image(store, kind="StatefulSet") == "1.0.0"
     assert {"1.0.0", "2.0.0"} <= set(traffic.seen["versions"])
+
+
+@pytest.mark.parametrize("delay", [6.0, 12.0])
+def test_a_stateful_set_killed_in_its_pause_is_tested_before_it_goes_on(store: Shop, delay: float) -> None:
+    given = variables(store, "rolling_update", "2.0.0", kind="StatefulSet", pause_at=1, pause_seconds=30)
+    command = [str(BIN / "ansible-playbook"), "progressive.delivery.rolling_update", "-e", json.dumps(given)]
+    process = subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.DEVNULL, start_new_session=True)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    partition = store.get("StatefulSet", "web")["spec"]["updateStrategy"]["rollingUpdate"].get("partition")
+    bad = play(store, "rolling_update", "2.0.0", kind="StatefulSet", pause_at=1, smoke_tests=[{"path": "/nowhere", "retries": 0}])
+    assert bad.returncode != 0, bad.stdout
+    assert image(store, kind="StatefulSet") == "1.0.0", (partition, bad.stdout)
+    assert store.get("StatefulSet", "web")["spec"]["updateStrategy"]["rollingUpdate"].get("partition") == 0
+    assert store.step(wait_rollout, kind="StatefulSet", name="web", timeout=30)["status"]["phase"] == "complete"
 
 
 def test_a_stateful_set_with_a_version_that_never_starts_comes_back(store: Shop) -> None:

@@ -211,10 +211,15 @@ class Traffic:
     def __exit__(self, *exception: object) -> None:
         """Stop, and read what came back."""
         process = self._process
-        if process is not None:
-            time.sleep(0.7)
-            output, _nothing = process.communicate(timeout=30)
-            self.seen = json.loads(output)
+        if process is None:
+            return
+        if exception and exception[0] is KeyboardInterrupt:
+            process.kill()
+            process.wait()
+            return
+        time.sleep(0.7)
+        output, _nothing = process.communicate(timeout=30)
+        self.seen = json.loads(output)
 
 
 class Receiver:

@@ -66,6 +66,9 @@ def test_a_refused_pod_is_trouble_with_the_servers_words() -> None:
         ({"rollingUpdate": {"partition": 1}}, {"updatedReplicas": 1, "updateRevision": "b", "currentRevision": "a"}, "progressing"),
         ({"type": "OnDelete"}, {"updatedReplicas": 1, "updateRevision": "b", "currentRevision": "a"}, "on_delete"),
         ({}, {"updatedReplicas": 3, "readyReplicas": 2, "updateRevision": "b", "currentRevision": "b"}, "progressing"),
+        # Taken back in the middle of its rollout.
+        ({}, {"updatedReplicas": 1, "updateRevision": "a", "currentRevision": "a"}, "progressing"),
+        ({"rollingUpdate": {"partition": 2}}, {"updatedReplicas": 2, "updateRevision": "a", "currentRevision": "a"}, "progressing"),
     ],
 )
 def test_phase_of_a_stateful_set(strategy: dict, status: dict, phase: str) -> None:

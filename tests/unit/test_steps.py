@@ -396,7 +396,7 @@ def test_smoke_test_tries_again_and_reports_each_attempt() -> None:
     cluster = web_with_pod()
     cluster.runs = [Ran(1, "", "wget: server returned error: HTTP/1.1 503 Service Unavailable"), Ran(0, "HTTP/1.1 200 OK\r\n\r\nfine", "")]
     result = smoke_test.execute(options(smoke_test, name="web", delay=0), cluster, False)
-    assert [(entry["status"], entry["passed"]) for entry in result.extra["attempts"]] == [(503, False), (200, True)]
+    assert [(entry["status"], entry["passed"]) for entry in result.extra["tries"]] == [(503, False), (200, True)]
     assert result.extra["by"] == "web-b-1" and result.extra["body"] == "fine"
 
 
@@ -407,7 +407,7 @@ def test_smoke_test_tries_again_when_the_stream_broke_off() -> None:
     cluster = web_with_pod()
     cluster.runs = [Ran(255, "", ""), Ran(0, '{"version": "2.0.0"}', "  HTTP/1.1 200 OK")]
     done = smoke_test.execute(options(smoke_test, name="web", delay=0), cluster, False)
-    assert [entry["passed"] for entry in done.extra["attempts"]] == [False, True] and len(cluster.commands) == 2
+    assert [entry["passed"] for entry in done.extra["tries"]] == [False, True] and len(cluster.commands) == 2
 
 
 def test_smoke_test_takes_the_next_client_when_one_is_missing() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,12 @@ def plan_switch(
     guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(manifest).get("resourceVersion")}
     actions = (f"switched {ref} from {colors.active} to {color}",) if switch else (f"annotated {ref}",)
     return Change(before, after, [guard, *switch, *noted], JSON_PATCH, actions)
+
+
+def check_color(color: str) -> None:
+    """Raise InvalidRequest for a colour that cannot be the value of a label."""
+    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", color):
+        raise InvalidRequest(f'color must be the value of a label (letters, digits, "-", "_", "."; 63 at most), got "{color}"')
 
 
 def check_ready(ref: Ref, color: str, active: str, ready: int, active_ready: int, min_ready: int | None) -> None:

@@ -74,7 +74,7 @@ def plan_hold(ref: Ref, lease: Manifest, holder: str, seconds: int, now: datetim
     if held and held != holder and not force:
         end = expires(lease)
         raise WaitFailed(
-            f'{ref} is held by "{held}" until {stamp(end)[:19]}Z; wait for that run to end, or take it over with force'
+            f'{ref} is held by "{held}" until {stamp(end)[:19]}Z; wait for that run to end, take it over with force, or delete the Lease'
             if end
             else f'{ref} is held by "{held}"',
             reason="Locked",

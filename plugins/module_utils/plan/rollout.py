@@ -191,9 +191,11 @@ def _stateful_set(workload: Manifest) -> RolloutStatus:
     counts = _counts(workload, wanted, updated, ready, ready if available is None else available, replicas)
     if counts["observed_generation"] < counts["generation"]:
         return RolloutStatus("progressing", "the controller has not seen the newest spec yet", **counts)
-    target = max(wanted - partition, 0)
-    if updated < target and not same:
-        if strategy.get("type") == "OnDelete":
+    # One that goes back before its rollout was complete has but one revision again, and pods of the other.
+    target = wanted if same else max(wanted - partition, 0)
+    if updated < target:
+        # Pods that are not there yet are made without anybody's help.
+        if strategy.get("type") == "OnDelete" and replicas > updated:
             return RolloutStatus("on_delete", "its strategy is OnDelete: pods are replaced only when they are deleted", **counts)
         return RolloutStatus("progressing", f"waiting for {pods_in_words(target - updated, 'more')} of the new revision", **counts)
     if replicas > wanted:

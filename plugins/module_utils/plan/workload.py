@@ -18,6 +18,7 @@ _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"^(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@[A-Za-z][A-Za-z0-9]*:[0-9a-fA-F]{{32,}})?$"
 )
+LARGEST = 2**31 - 1
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 COPIED_FROM = "progressive.delivery/copied-from"
 
@@ -81,6 +82,8 @@ def plan_scale(ref: Ref, workload: Manifest, replicas: int, autoscaler: Manifest
     """
     if isinstance(replicas, bool) or replicas < 0:
         raise InvalidRequest(f"replicas of {ref} must be 0 or more, got {replicas}")
+    if replicas > LARGEST:
+        raise InvalidRequest(f"replicas of {ref} must be {LARGEST} at most, got {replicas}")
     if ref.kind == "DaemonSet":
         raise InvalidRequest(f"{ref} has one pod a node and no replicas; it cannot be scaled")
     spec = workload.get("spec") or {}

@@ -53,6 +53,8 @@ def read(ref: Ref, manifest: Manifest, services: Sequence[Manifest], wanted: Wan
         there = ", ".join(str(entry) for entry in backends(manifest)) or "none"
         raise InvalidRequest(f"{ref} has no backend for host {wanted.host or '*'} and path {wanted.path or '/'}; it has: {there}")
     selectors = {metadata(entry)["name"]: dict((entry.get("spec") or {}).get("selector") or {}) for entry in services}
+    if len(set(wanted.services.values())) < len(wanted.services):
+        raise InvalidRequest(f"services names one Service for several colors ({dict(wanted.services)}); each color needs its own")
     by_color = dict(wanted.services) or _siblings(ref, chosen, selectors, wanted.color_label)
     for color, name in by_color.items():
         if name not in selectors:
@@ -75,13 +77,24 @@ def read(ref: Ref, manifest: Manifest, services: Sequence[Manifest], wanted: Wan
         services=by_color,
         backends=tuple(entry.pointer for entry in moved),
         selectors={color: selectors[name] for color, name in by_color.items()},
-        faults=_missing_ports(moved, services, by_color),
+        faults=_faults(moved, services, by_color),
+        others={
+            color: tuple(str(entry) for entry in backends(manifest) if entry.service == name and entry not in chosen)
+            for color, name in by_color.items()
+        },
     )
 
 
-def _missing_ports(moved: Sequence[Backend], services: Sequence[Manifest], by_color: Mapping[str, str]) -> dict[str, str]:
-    """Return {color: sentence} for the Services that lack a port that a backend asks for: a switch changes the name alone."""
+def _faults(moved: Sequence[Backend], services: Sequence[Manifest], by_color: Mapping[str, str]) -> dict[str, str]:
+    """Return {color: sentence} for the Services that a backend cannot lead to.
+
+    One without a selector has no pods that are known; a switch changes the name alone, so the port must be there too.
+    """
     found: dict[str, str] = {}
+    chosen = {metadata(entry)["name"]: (entry.get("spec") or {}).get("selector") for entry in services}
+    for color, name in by_color.items():
+        if not chosen.get(name):
+            found[color] = f"Service {name} has no selector, so nobody knows which pods are behind it"
     ports = {metadata(entry)["name"]: (entry.get("spec") or {}).get("ports") or [] for entry in services}
     for color, name in by_color.items():
         there = [str(value) for port in ports.get(name, []) for value in (port.get("port"), port.get("name")) if value is not None]
