@@ -128,7 +128,7 @@ _value:
       description: The other strategies, those that are possible here first, each with why not.
       type: list
       elements: dict
-      sample: [{strategy: recreate, title: Recreate, possible: true, why_not: It has a downtime., playbook: null}]
+      sample: [{strategy: recreate, title: Recreate, possible: true, why_not: It has a downtime., playbook: progressive.delivery.recreate}]
     playbook:
       description: The playbook that follows the strategy; none where this collection has none yet.
       type: str

@@ -60,7 +60,7 @@ _value:
   type: raw
   sample:
     - "Deployment shop/web: progressing, revision 4, 1 updated, 2 ready, 2 available of 2 pods"
-    - "  waiting for 1 more pods of the new revision"
+    - "  waiting for 1 more pod of the new revision"
     - ""
     - "REVISION  LIVE  PODS  READY  AGE  IMAGES         CHANGE CAUSE"
     - "       4  *        1      0  3m   podinfo:2.0.0  release 2.0.0"

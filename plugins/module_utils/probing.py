@@ -99,6 +99,9 @@ class SmokeTest:
             raise InvalidRequest(f'url must start with http:// or https://, got "{self.url.split("@")[-1]}"')
         if self.url is not None and "@" in self.url.split("://", 1)[1].split("/", 1)[0]:
             raise InvalidRequest("url must not carry a user or a password, which would be shown; send them as the header Authorization")
+        wrong = [code for code in self.status if not 100 <= code <= 599]
+        if wrong:
+            raise InvalidRequest(f"status {wrong[0]} is no HTTP status code; they go from 100 to 599")
         if not self.status:
             raise InvalidRequest("status is empty; name the status codes that pass")
         if self.via == "service_proxy" and not self.service:

@@ -30,6 +30,7 @@ from .plan.rollout import (
     unschedulable,
     workload_trouble,
 )
+from .plan.undo import stuck_pods
 from .reading import failure, revision_kind, revisions_of
 from .turns import Turn
 from .watching import Stream
@@ -295,6 +296,9 @@ class RolloutWait:
             except Unavailable as error:
                 away = error
         told = "; last seen: ".join(filter(None, (away.message if away else "", self._memory.line)))
+        if self._status is not None and self._status.done and self._goal.revision is not None:
+            now = current_revision(self._watched.workload, self._watched.revisions.values())
+            told += f", at revision {now} and not at {self._goal.revision}"
         raise WaitFailed(
             f"{self._ref} did not {self._goal.words} within {self._timeout:g} s: {' '.join(told.split())};"
             " see the pods in the result, or give it more time with timeout",
@@ -359,6 +363,7 @@ class RolloutWait:
             # Which revision a trouble belongs to is not known: it may be left from the rollout before.
             return
         newest = watched.newest_pods()
+        self._check_stuck()
         trouble: Trouble | None = pod_trouble(newest) or workload_trouble(
             watched.workload, watched.happenings.values(), watched.revisions.values()
         )
@@ -371,6 +376,20 @@ class RolloutWait:
             trouble = trouble or homeless
         if trouble:
             raise failure(self._cluster, self._ref, trouble)
+
+    def _check_stuck(self) -> None:
+        """Raise WaitFailed where a StatefulSet waits for a pod of an older revision that will never be ready."""
+        live = live_hash(self._watched.workload, self._watched.revisions.values())
+        stuck = stuck_pods(self._watched.workload, self._watched.own_pods() or [], live or "")
+        trouble = pod_trouble(stuck)
+        if trouble:
+            raise WaitFailed(
+                f"{self._ref} waits for pod {trouble.pod} of an older revision, which will not become ready ({trouble.reason}), and"
+                f" replaces none while it is not; delete that pod, or go back with undo_rollout and delete_stuck_pods",
+                reason="StuckPod",
+                pod=trouble.pod,
+                container=trouble.container,
+            )
 
 
 def look_once(cluster: Cluster, ref: Ref, goal: Goal) -> Outcome:

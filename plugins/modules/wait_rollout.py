@@ -259,6 +259,8 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     ref, timeout = Ref(options["kind"], options["namespace"], options["name"]), options["timeout"]
     revision = parse_revision(options.get("revision"))
     goal = Goal(options.get("min_updated"), options.get("min_ready"), revision, options["unschedulable_grace"])
+    if options["unschedulable_grace"] < 0:
+        raise InvalidRequest(f"unschedulable_grace must be 0 seconds or more, got {options['unschedulable_grace']:g}")
     if timeout <= 0:
         raise InvalidRequest(f"timeout must be more than 0 seconds, got {timeout:g}")
     turn = Turn.of(f"wait_rollout of {ref}", timeout, options)

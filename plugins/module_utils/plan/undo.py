@@ -16,6 +16,7 @@ from ..errors import InvalidRequest
 from ..model import CHANGE_CAUSE, JSON_PATCH, UNDONE, Change, Manifest, Ref, annotations, labels, metadata, pointer
 from .differences import template_changes
 from .masking import masked_text
+from .released import released_images
 from .revisions import Revision, is_numbered, live_revision, named_images, named_revisions, next_number, note_of, revisions_in, template_of
 from .rollout import CONTROLLER_HASH, is_owned, is_ready, is_terminating, template_images
 from .workload import check_image
@@ -149,7 +150,9 @@ def _target(seen: _Seen, number: int | None) -> Revision:
                 f"{seen.ref} has no revision before {seen.current} ({named_images(template_images(template_of(seen.workload)))})"
                 f" to go back to{kept}; put another image on it with set_image"
             )
-        return others[0]
+        # One that was put on the workload and never proven is no way back, as long as there is one that was.
+        proven = released_images(seen.workload)
+        return next((entry for entry in others if set(entry.images.values()) <= set(proven)), others[0])
     found = seen.find(number)
     if found is None:
         raise InvalidRequest(f"{seen.ref} has no revision {number}; it has: {named_revisions(seen.revisions)}{kept}")
