@@ -34,11 +34,9 @@ def steps(text: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("guide", sorted(path.name for path in GUIDES.glob("*.md")))
+@pytest.mark.parametrize("guide", sorted(path.name for path in GUIDES.glob("*.md") if steps(path.read_text())))
 def test_commands_of_a_guide_run_as_they_stand(empty: Shop, tmp_path: Path, guide: str) -> None:
     found = steps((GUIDES / guide).read_text())
-    if not found:
-        pytest.skip("it has no commands")
     empty.apply(APPLICATIONS.get(guide, WEB))
     (tmp_path / "cluster.yml").write_text(f"delivery_kubeconfig: {empty.kubeconfig}\n")
     environment = clean_environment(K8S_AUTH_KUBECONFIG=empty.kubeconfig)
