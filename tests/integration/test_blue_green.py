@@ -178,7 +178,7 @@ BAD = {
     "other colors": ({"blue_green_deployments": {"red": "a", "black": "b"}}, 'sends its traffic to "blue"'),
     "swapped Deployments": (
         {"blue_green_deployments": {"blue": "web-green", "green": "web-blue"}},
-        "is not the Deployment whose pods get the traffic of web: that is web-blue",
+        "is not the Deployment whose pods get the traffic of web as blue: that is web-blue",
     ),
     "missing Deployment": (
         {"blue_green_deployments": {"blue": "web-bleu", "green": "web-green"}},
