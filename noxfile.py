@@ -29,6 +29,14 @@ def oldest(session: nox.Session) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.exists():
         link.symlink_to(ROOT)
-    session.run("pytest", "-q", "tests/unit", *(["tests/contract"] if os.environ.get("DELIVERY_KUBECONFIG") else []), *session.posargs)
+    session.run(
+        "pytest",
+        "-q",
+        "tests/unit",
+        "--reruns",
+        "1",
+        *(["tests/contract"] if os.environ.get("DELIVERY_KUBECONFIG") else []),
+        *session.posargs,
+    )
     if os.environ.get("DELIVERY_KUBECONFIG"):
-        session.run("pytest", "-q", "tests/integration", "-m", "oldest")
+        session.run("pytest", "-q", "--reruns", "1", "tests/integration", "-m", "oldest")
