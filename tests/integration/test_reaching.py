@@ -206,7 +206,7 @@ def test_several_groups_can_be_impersonated_and_exec_says_that_it_cannot(shop: S
     assert refused["failed"] and "cannot exec into" in refused["msg"] and "use via: pod_proxy" in refused["msg"], refused
 
 
-def test_a_kubeconfig_with_a_token_works_for_all_that_a_step_does(shop: Shop, tmp_path: Path) -> None:
+def test_a_kubeconfig_with_a_token_works_for_all_that_a_step_does(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec_rule = {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create", "get"]}
     account = {"kind": "ServiceAccount", "name": "default", "namespace": shop.namespace}
     _role(shop, tmp_path, [*READER, exec_rule], account)
@@ -216,12 +216,13 @@ def test_a_kubeconfig_with_a_token_works_for_all_that_a_step_does(shop: Shop, tm
     document = yaml.safe_load(Path(shop.kubeconfig).read_text())
     document["users"][0]["user"] = {"token": token}
     given = {"kubeconfig": document}
-    scratch = set(os.listdir(tempfile.gettempdir()))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     assert shop.step(rollout_info, name="web-blue", **given)["status"]["available"] == 2
     outcome = shop.step(smoke_test, name="web-blue", path="/healthz", **given)
     assert "failed" not in outcome and outcome["status"] == 200, outcome
-    left = {name for name in set(os.listdir(tempfile.gettempdir())) - scratch if name.startswith(("delivery-login-", "tmp"))}
-    assert not left
+    assert os.listdir(scratch) == []
     outcome = shop.step(scale, name="web-blue", replicas=3, **given)
     assert outcome["reason"] == "Forbidden" and token not in json.dumps(outcome), outcome
 
