@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Provider ``ingress_nginx``: a second Ingress beside the main one, whose annotations give the canary its share.
+
+The main Ingress carries no canary annotation: with one it would itself be a canary, and of nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..model import ANNOTATION_PREFIX, Manifest, Ref, annotations, metadata
+from .rules import Rule, Sides, Split, choose
+
+KIND = "Ingress"
+PREFIX = "nginx.ingress.kubernetes.io/"
+CANARY = PREFIX + "canary"
+WEIGHT = PREFIX + "canary-weight"
+TOTAL = PREFIX + "canary-weight-total"
+MADE_FOR = ANNOTATION_PREFIX + "canary-of"
+
+
+def twin(ref: Ref) -> Ref:
+    """Return what the canary's Ingress is called."""
+    return Ref(KIND, ref.namespace, f"{ref.name}-canary")
+
+
+def rules(manifest: Manifest) -> list[Rule]:
+    """Return the paths of the Ingress, in their order; a rule's name is its host."""
+    found: list[Rule] = []
+    for rule in (manifest.get("spec") or {}).get("rules") or []:
+        for path in (rule.get("http") or {}).get("paths") or []:
+            service = (path.get("backend") or {}).get("service") or {}
+            hosts = (rule["host"],) if rule.get("host") else ()
+            weights = {service["name"]: 1} if service.get("name") else {}
+            found.append(Rule(len(found), "", hosts, path.get("path") or "/", weights))
+    return found
+
+
+def check_main(ref: Ref, manifest: Manifest) -> None:
+    """Raise InvalidRequest where the main Ingress is a canary itself."""
+    if annotations(manifest).get(CANARY) == "true":
+        raise InvalidRequest(
+            f"{ref} carries the annotation {CANARY} itself, so it is no main Ingress and a canary of nothing;"
+            " take its canary annotations off, or name the main Ingress"
+        )
+
+
+def split(ref: Ref, manifest: Manifest, canary: Manifest | None, sides: Sides) -> Split:
+    """Return who gets what; without the canary's Ingress all is stable's."""
+    check_main(ref, manifest)
+    chosen = choose(ref, rules(manifest), sides)
+    share = 0.0
+    if canary is not None and annotations(canary).get(CANARY) == "true":
+        share = 100.0 * _number(canary, WEIGHT, 0) / (_number(canary, TOTAL, 100) or 100)
+    return Split({sides.stable: 100.0 - share, sides.canary: share}, rules=tuple(str(rule.index) for rule in chosen))
+
+
+def _number(manifest: Manifest, key: str, default: int) -> int:
+    """Return the number in an annotation; one that is none counts as not there, as the controller has it."""
+    text = annotations(manifest).get(key, "")
+    return int(text) if text.isdigit() else default
+
+
+def weighted(ref: Ref, manifest: Manifest, canary: Manifest | None, sides: Sides, weight: int | None) -> Manifest | None:
+    """Return the canary's Ingress for a weight, None for none: it is made from the main one, of the chosen paths alone."""
+    check_main(ref, manifest)
+    chosen = {rule.index for rule in choose(ref, rules(manifest), sides)}
+    if canary is not None and annotations(canary).get(CANARY) != "true":
+        raise InvalidRequest(f"{twin(ref)} exists and is no canary of {ref}; rename it, since that is what the canary's Ingress is called")
+    if weight is None or (canary is None and weight == 0):
+        return None if weight is None else canary
+    made: dict[str, Any] = copy.deepcopy(canary) if canary is not None else _made(ref, manifest)
+    made["spec"] = {**(made.get("spec") or {}), "rules": _rules(manifest, chosen, sides)}
+    made["metadata"]["annotations"] = {
+        **annotations(made),
+        CANARY: "true",
+        WEIGHT: str(weight if TOTAL not in annotations(made) else weight * _number(made, TOTAL, 100) // 100),
+        MADE_FOR: ref.name,
+    }
+    return made
+
+
+def _made(ref: Ref, manifest: Manifest) -> dict[str, Any]:
+    """Return the beginning of the canary's Ingress: the class of the main one, and whose it is."""
+    spec = manifest.get("spec") or {}
+    classes = {"kubernetes.io/ingress.class": annotations(manifest).get("kubernetes.io/ingress.class")}
+    meta = metadata(manifest)
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": KIND,
+        "metadata": {
+            "name": twin(ref).name,
+            "namespace": ref.namespace,
+            "labels": dict(meta.get("labels") or {}),
+            "annotations": {key: value for key, value in classes.items() if value},
+        },
+        "spec": {"ingressClassName": spec["ingressClassName"]} if spec.get("ingressClassName") else {},
+    }
+
+
+def _rules(manifest: Manifest, chosen: set[int], sides: Sides) -> list[dict[str, Any]]:
+    """Return the main Ingress' chosen paths with the canary as their backend, in their order."""
+    found: list[dict[str, Any]] = []
+    index = 0
+    for rule in manifest["spec"].get("rules") or []:
+        paths = []
+        for path in (rule.get("http") or {}).get("paths") or []:
+            if index in chosen:
+                paths.append(_with_backend(path, sides.canary))
+            index += 1
+        if paths:
+            found.append({**({"host": rule["host"]} if rule.get("host") else {}), "http": {"paths": paths}})
+    return found
+
+
+def _with_backend(path: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a path that leads to another Service, by the same port."""
+    copied = copy.deepcopy(dict(path))
+    copied["backend"]["service"]["name"] = name
+    return copied

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the routers have in common: which rules of a route are meant, and what a split in them is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..model import Ref
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two sides of a split by their names in the route - Services, for Istio also subsets - and which rule is meant.
+
+    ``rule`` is a rule's name or its number from 0; ``host`` and ``path`` as the route spells them.
+    """
+
+    stable: str
+    canary: str
+    rule: str | None = None
+    host: str | None = None
+    path: str | None = None
+
+    def check(self) -> None:
+        """Raise InvalidRequest where the sides are one."""
+        if self.stable == self.canary:
+            raise InvalidRequest(f'stable and canary are both "{self.stable}"; a split needs two')
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a route: where it is, and who gets its requests. ``weights`` {backend: weight as it is written}."""
+
+    index: int
+    name: str
+    hosts: tuple[str, ...]
+    path: str
+    weights: Mapping[str, int]
+    conditions: tuple[str, ...] = ()
+    mirror: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        """Return the rule as a sentence names it."""
+        name = f"{self.index}" if not self.name else f'{self.index} "{self.name}"'
+        places = " ".join([",".join(self.hosts) or "*", self.path, *self.conditions])
+        return f"{name} ({places} -> {', '.join(self.weights) or 'nobody'})"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who gets how many percent of the requests of the chosen rules, who gets some in any case, and who gets copies."""
+
+    weights: Mapping[str, float]
+    matches: tuple[Mapping[str, Any], ...] = ()
+    mirror: Mapping[str, Any] | None = None
+    rules: tuple[str, ...] = field(default_factory=tuple)
+
+
+def choose(ref: Ref, rules: Sequence[Rule], sides: Sides) -> list[Rule]:
+    """Return the rules that are meant: those named, else the only one that leads to the stable side; raise InvalidRequest."""
+    sides.check()
+    there = "; ".join(str(rule) for rule in rules) or "none"
+    found = [rule for rule in rules if _is_named(rule, sides)]
+    if not found:
+        raise InvalidRequest(f"{ref} has no rule for {_asked(sides)}; its rules are: {there}")
+    mine = [rule for rule in found if sides.stable in rule.weights]
+    if not mine:
+        raise InvalidRequest(f'{ref} does not lead to "{sides.stable}"; correct stable; its rules are: {there}')
+    plain = [rule for rule in mine if not _is_audience(rule, sides)]
+    if len(plain) > 1 and sides.rule is None and sides.host is None and sides.path is None:
+        raise InvalidRequest(
+            f'{ref} leads to "{sides.stable}" by several rules: {"; ".join(str(rule) for rule in plain)};'
+            " name the one that is meant with rule, rule_host or rule_path"
+        )
+    for rule in plain:
+        others = [name for name in rule.weights if name not in (sides.stable, sides.canary)]
+        if others:
+            raise InvalidRequest(
+                f'rule {rule} of {ref} also leads to "{others[0]}"; a split has two sides: take it out of the rule, or name the right sides'
+            )
+    return plain
+
+
+def _is_named(rule: Rule, sides: Sides) -> bool:
+    """Return whether a rule is what the options name."""
+    return (
+        (sides.rule is None or sides.rule in (rule.name, str(rule.index)))
+        and (sides.host is None or sides.host in rule.hosts)
+        and (sides.path is None or sides.path == rule.path)
+    )
+
+
+def _is_audience(rule: Rule, sides: Sides) -> bool:
+    """Return whether a rule is one that picks an audience for the canary."""
+    return bool(rule.conditions) and list(rule.weights) == [sides.canary]
+
+
+def _asked(sides: Sides) -> str:
+    """Return what the options name, as words."""
+    asked = (("rule", sides.rule), ("host", sides.host), ("path", sides.path))
+    return " and ".join(f"{word} {value}" for word, value in asked if value is not None) or "anything"
+
+
+def check_weight(weight: int) -> None:
+    """Raise InvalidRequest for a weight that is no percentage."""
+    if isinstance(weight, bool) or not 0 <= weight <= 100:
+        raise InvalidRequest(f"weight must be between 0 and 100, got {weight}")
+
+
+def percentages(weights: Mapping[str, int]) -> dict[str, float]:
+    """Return weights as percentages of their sum; the only backend gets all, whatever its weight, and none gets 0 of 0."""
+    total = sum(weights.values())
+    if len(weights) == 1:
+        return dict.fromkeys(weights, 100.0)
+    return {name: round(100.0 * weight / total, 2) if total else 0.0 for name, weight in weights.items()}

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Provider ``traefik``: an IngressRoute whose routes have weighted Services (Traefik 3, traefik.io/v1alpha1)."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..model import Manifest, Ref
+from .rules import Rule, Sides, Split, choose, percentages
+
+KIND = "IngressRoute"
+_CALL = re.compile(r"(!?)\s*(\w+)\(([^)]*)\)")
+_QUOTED = re.compile(r"`([^`]*)`|\"([^\"]*)\"")
+
+
+def rules(manifest: Manifest) -> list[Rule]:
+    """Return the routes of the IngressRoute, in their order."""
+    return [_rule(index, entry) for index, entry in enumerate((manifest.get("spec") or {}).get("routes") or [])]
+
+
+def _rule(index: int, entry: Mapping[str, Any]) -> Rule:
+    """Return one route: its hosts and path as its match says them."""
+    hosts: list[str] = []
+    path, conditions = "/", []
+    for negated, function, arguments in _CALL.findall(entry.get("match") or ""):
+        values = [first or second for first, second in _QUOTED.findall(arguments)]
+        if function == "Host" and not negated:
+            hosts += values
+        elif function in ("Path", "PathPrefix", "PathRegexp") and not negated:
+            path = values[0] if values else path
+        else:
+            conditions.append(f"{negated}{function} {' '.join(values)}")
+    services = entry.get("services") or []
+    weights = {service["name"]: 1 if service.get("weight") is None else service["weight"] for service in services}
+    return Rule(index, "", tuple(hosts), path, weights, tuple(conditions))
+
+
+def split(ref: Ref, manifest: Manifest, sides: Sides) -> Split:
+    """Return who gets what by the chosen routes."""
+    chosen = choose(ref, rules(manifest), sides)
+    found = [percentages({name: rule.weights.get(name, 0) for name in (sides.stable, sides.canary)}) for rule in chosen]
+    return Split(found[0], rules=tuple(str(rule.index) for rule in chosen))
+
+
+def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> Manifest:
+    """Return the IngressRoute in which ``weight`` percent go to the canary; None takes it out."""
+    after = copy.deepcopy(manifest)
+    for rule in choose(ref, rules(manifest), sides):
+        services = after["spec"]["routes"][rule.index]["services"]
+        stable = next(entry for entry in services if entry["name"] == sides.stable)
+        canary = next((entry for entry in services if entry["name"] == sides.canary), None)
+        if stable.get("kind") == "TraefikService":
+            raise InvalidRequest(
+                f'{ref} leads to the TraefikService "{sides.stable}", whose own weights decide; name the Service behind it in an IngressRoute'
+            )
+        if weight is None:
+            if canary is not None:
+                services.remove(canary)
+                stable.pop("weight", None)
+            continue
+        if canary is None:
+            if weight == 0:
+                continue
+            canary = {**copy.deepcopy(stable), "name": sides.canary}
+            services.insert(services.index(stable) + 1, canary)
+        stable["weight"], canary["weight"] = 100 - weight, weight
+    return after
