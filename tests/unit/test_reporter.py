@@ -71,7 +71,9 @@ def test_what_is_not_news_waits_for_the_silence() -> None:
         for number in range(10):
             reporter.say(f"{number} s, 3 ready", 3)
             time.sleep(0.05)
-    assert len(paper.words) == 2 and paper.words[0] == "0 s, 3 ready"
+    # On a busy machine the ten take longer.
+    longest = time.monotonic() - paper.began
+    assert 2 <= len(paper.words) <= 1 + longest / 0.3 and paper.words[0] == "0 s, 3 ready"
 
 
 def test_lines_stand_under_each_other() -> None:

@@ -55,7 +55,8 @@ def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> 
         canary = next((entry for entry in services if entry["name"] == sides.canary), None)
         if stable.get("kind") == "TraefikService":
             raise InvalidRequest(
-                f'{ref} leads to the TraefikService "{sides.stable}", whose own weights decide; name the Service behind it in an IngressRoute'
+                f'{ref} leads to the TraefikService "{sides.stable}", whose own weights decide;'
+                " name the Service behind it in an IngressRoute"
             )
         if weight is None:
             if canary is not None:
