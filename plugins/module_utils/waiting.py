@@ -18,6 +18,7 @@ from .plan.rollout import (
     current_revision,
     is_owned,
     is_ready,
+    is_terminating,
     label_query,
     live_hash,
     live_pods,
@@ -367,6 +368,9 @@ class RolloutWait:
         trouble: Trouble | None = pod_trouble(newest) or workload_trouble(
             watched.workload, watched.happenings.values(), watched.revisions.values()
         )
+        if trouble and "exceeded quota" in trouble.message and any(is_terminating(pod) for pod in watched.own_pods() or ()):
+            # A pod that ends gives back what it has of the quota, and the controller tries again.
+            trouble = None
         homeless, now = unschedulable(newest), self._turn.elapsed
         if homeless is None and watched.knows_pods:
             self._memory.homeless_since = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.goal import Goal
 from ansible_collections.progressive.delivery.plugins.module_utils.waiting import wait_for_rollout
 from ansible_collections.progressive.delivery.plugins.modules import set_image
 from bench import IMAGE, Bench, deployment, median
@@ -80,7 +81,7 @@ def _with_history(shop: Shop, name: str) -> None:
     """Make a Deployment without pods that has two revisions."""
     ref = shop.create(deployment(name, replicas=0))
     shop.step(set_image, name=name, images={"app": f"{IMAGE}:2.0.0"})
-    wait_for_rollout(shop.cluster, ref, 60, revision=2)
+    wait_for_rollout(shop.cluster, ref, 60, Goal(revision=2))
 
 
 def _task(bench: Bench, shop: Shop, work: str, peer: str, number: int) -> dict[str, Any]:
