@@ -11,7 +11,7 @@ from typing import Any
 from .coloring import Route
 from .errors import NotFound, Unavailable, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, WatchEvent, metadata
-from .plan.rollout import is_ready, pods_in_words, template_key
+from .plan.rollout import is_observed, is_ready, pods_in_words, template_key
 from .probing import SmokeTest, run_test
 from .reading import steady
 from .turns import Turn
@@ -126,7 +126,7 @@ def observe(
                     synced.add(event.query.kind)
             if len(synced) < len(queries):
                 continue
-            if memory.started is None and not _is_seen(watched.workload):
+            if memory.started is None and not is_observed(watched.workload):
                 continue
             if memory.started is None:
                 memory.started = memory.next_round = turn.elapsed
@@ -178,7 +178,7 @@ def _last_word(cluster: Cluster, watchman: Watchman, watched: Watched, memory: M
     try:
         for _attempt in range(LAST_LOOKS):
             watched.refresh(cluster)
-            if _is_seen(watched.workload):
+            if is_observed(watched.workload):
                 break
             time.sleep(LAST_PAUSE)
         _check_pods(watchman, watched, memory)
@@ -194,11 +194,6 @@ def _last_word(cluster: Cluster, watchman: Watchman, watched: Watched, memory: M
             **memory.seen,
         ) from None
     return memory.seen
-
-
-def _is_seen(workload: Manifest) -> bool:
-    """Return whether the controller has seen the newest spec: before that, nobody knows which pods it is for."""
-    return ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0)
 
 
 def _check_route(route: Route, watchman: Watchman, event: WatchEvent, seen: Mapping[str, Any]) -> None:
@@ -226,7 +221,7 @@ def _check_pods(watchman: Watchman, watched: Watched, memory: Memory) -> None:
         raise WaitFailed(
             f"{ref} got another pod template while it was observed: somebody else changed it", reason="TemplateChanged", **seen
         )
-    if not _is_seen(watched.workload):
+    if not is_observed(watched.workload):
         return
     # Pods that an autoscaler adds meanwhile are not there yet, and none of those that were is missing.
     needed = min(memory.fewest, watchman.needed(watched.workload))

@@ -18,6 +18,7 @@ from .rollout import (
     CONTROLLER_HASH,
     TEMPLATE_HASH,
     current_revision,
+    is_observed,
     is_owned,
     is_ready,
     is_terminating,
@@ -103,7 +104,7 @@ def live_revision(workload: Manifest, manifests: Sequence[Manifest]) -> Manifest
     if workload["kind"] == "Deployment":
         return live_replica_set(workload, manifests)
     owned = [entry for entry in manifests if is_owned(entry, workload)]
-    if ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0):
+    if is_observed(workload):
         if workload["kind"] == "StatefulSet":
             wanted = (workload.get("status") or {}).get("updateRevision")
             return next((entry for entry in owned if metadata(entry)["name"] == wanted), None)
@@ -128,7 +129,7 @@ def is_numbered(workload: Manifest, manifests: Sequence[Manifest]) -> bool:
     live = live_revision(workload, manifests)
     if live is not None:
         return revision_number(live) == next_number(metadata(live)["name"], revisions_in(workload, manifests))
-    seen = ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0)
+    seen = is_observed(workload)
     return seen and bool((workload.get("spec") or {}).get("paused"))
 
 

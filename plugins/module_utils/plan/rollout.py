@@ -235,7 +235,7 @@ def workload_trouble(workload: Manifest, events: Iterable[Manifest] = (), revisi
     """
     kind, spec = workload["kind"], workload.get("spec") or {}
     progress = condition(workload, "Progressing")
-    seen = ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0)
+    seen = is_observed(workload)
     refused = condition(workload, "ReplicaFailure")
     if kind == "Deployment" and seen and refused.get("status") == "True":
         return Trouble(refused.get("reason") or "FailedCreate", refused.get("message") or "pods cannot be created")
@@ -279,6 +279,11 @@ def _is_about(event: Manifest, workload: Manifest) -> bool:
     return about.get("kind") == workload["kind"] and about.get("uid") == metadata(workload).get("uid")
 
 
+def is_observed(workload: Manifest) -> bool:
+    """Return whether the controller has seen the newest spec: before that, nobody knows which pods it is for."""
+    return ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0)
+
+
 def is_terminating(pod: Manifest) -> bool:
     """Return whether the pod is on its way out."""
     return bool(metadata(pod).get("deletionTimestamp"))
@@ -315,7 +320,7 @@ def _plain_template(manifest: Manifest) -> dict[str, Any]:
 
 def live_hash(workload: Manifest, replica_sets: Iterable[Manifest], pods: Iterable[Manifest] = ()) -> str | None:
     """Return the value that the pods of the newest revision carry in their hash label, or None while it is unknown."""
-    seen = ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0)
+    seen = is_observed(workload)
     if not seen:
         return None
     if workload["kind"] == "Deployment":
@@ -427,7 +432,7 @@ def _last_termination(status: Mapping[str, Any]) -> dict[str, Any]:
 
 def current_revision(workload: Manifest, revisions: Iterable[Manifest] = ()) -> int | None:
     """Return the revision number of the newest template, or None while the controller has not numbered it."""
-    seen = ((workload.get("status") or {}).get("observedGeneration") or 0) >= (metadata(workload).get("generation") or 0)
+    seen = is_observed(workload)
     if not seen:
         return None
     if workload["kind"] == "Deployment":
