@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model import Manifest, Ref
-from .rules import Rule, Sides, Split, choose, percentages
+from .rules import Rule, Sides, Split, choose, split_of
 
 KIND = "VirtualService"
 
@@ -61,9 +61,7 @@ def _mirror_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def split(ref: Ref, manifest: Manifest, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    chosen = choose(ref, rules(manifest), sides)
-    found = [percentages({name: rule.weights.get(name, 0) for name in (sides.stable, sides.canary)}) for rule in chosen]
-    return Split(found[0], mirror=chosen[0].mirror, rules=tuple(str(rule.index) for rule in chosen))
+    return split_of(ref, rules(manifest), sides)
 
 
 def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> Manifest:

@@ -116,3 +116,10 @@ def percentages(weights: Mapping[str, int]) -> dict[str, float]:
     if len(weights) == 1:
         return dict.fromkeys(weights, 100.0)
     return {name: round(100.0 * weight / total, 2) if total else 0.0 for name, weight in weights.items()}
+
+
+def split_of(ref: Ref, rules: Sequence[Rule], sides: Sides) -> Split:
+    """Return who gets what by the chosen rules of a route whose rules have weighted backends."""
+    chosen = choose(ref, rules, sides)
+    weights = percentages({name: chosen[0].weights.get(name, 0) for name in (sides.stable, sides.canary)})
+    return Split(weights, mirror=chosen[0].mirror, rules=tuple(str(rule.index) for rule in chosen))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Manifest, Ref
-from .rules import Rule, Sides, Split, choose, percentages
+from .rules import Rule, Sides, Split, choose, split_of
 
 KIND = "IngressRoute"
 _CALL = re.compile(r"(!?)\s*(\w+)\(([^)]*)\)")
@@ -41,9 +41,7 @@ def _rule(index: int, entry: Mapping[str, Any]) -> Rule:
 
 def split(ref: Ref, manifest: Manifest, sides: Sides) -> Split:
     """Return who gets what by the chosen routes."""
-    chosen = choose(ref, rules(manifest), sides)
-    found = [percentages({name: rule.weights.get(name, 0) for name in (sides.stable, sides.canary)}) for rule in chosen]
-    return Split(found[0], rules=tuple(str(rule.index) for rule in chosen))
+    return split_of(ref, rules(manifest), sides)
 
 
 def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> Manifest:
