@@ -53,6 +53,7 @@ KINDS: dict[str, Kind] = {
         Kind("ControllerRevision", "apps/v1", "controllerrevisions"),
         Kind("DaemonSet", "apps/v1", "daemonsets"),
         Kind("Deployment", "apps/v1", "deployments"),
+        Kind("DestinationRule", "networking.istio.io/v1beta1", "destinationrules"),
         Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
         Kind("Event", "v1", "events"),
         Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
@@ -71,6 +72,7 @@ KINDS: dict[str, Kind] = {
         Kind("ResourceQuota", "v1", "resourcequotas"),
         Kind("Service", "v1", "services"),
         Kind("StatefulSet", "apps/v1", "statefulsets"),
+        Kind("TraefikService", "traefik.io/v1alpha1", "traefikservices"),
         Kind("VirtualService", "networking.istio.io/v1beta1", "virtualservices"),
     )
 }

@@ -296,6 +296,8 @@ def _json_patch(document: Any, operations: Any) -> Any:
                 raise Conflict(f"testing {operation['path']} failed")
         elif operation["op"] == "remove":
             del parent[key]
+        elif operation["op"] == "add" and isinstance(parent, list):
+            parent.insert(key, operation["value"])
         else:
             parent[key] = operation["value"]
     return document

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..model import Manifest, Ref
-from .rules import Rule, Sides, Split, choose, split_of
+from ..model import Manifest, Query, Ref
+from .rules import Documents, Rule, Sides, Split, choose, main_of, split_of
 
 KIND = "HTTPRoute"
 MIRROR = "RequestMirror"
@@ -56,15 +56,25 @@ def _mirror_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def split(ref: Ref, manifest: Manifest, sides: Sides) -> Split:
+def needs(_ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
+    """Return what else belongs to the route: nothing does."""
+    return ()
+
+
+def service_of(_ref: Ref, _documents: Documents, name: str) -> str:
+    """Return the Service of a side: its name is the side's own."""
+    return name
+
+
+def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    return split_of(ref, rules(manifest), sides)
+    return split_of(ref, rules(main_of(ref, documents)), sides)
 
 
-def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> Manifest:
+def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the route in which ``weight`` percent of the chosen rules' requests go to the canary; None takes it out."""
-    after = copy.deepcopy(manifest)
-    for rule in choose(ref, rules(manifest), sides):
+    after = copy.deepcopy(main_of(ref, documents))
+    for rule in choose(ref, rules(after), sides):
         refs = after["spec"]["rules"][rule.index]["backendRefs"]
         stable = next(entry for entry in refs if entry["name"] == sides.stable)
         canary = next((entry for entry in refs if entry["name"] == sides.canary), None)
@@ -79,4 +89,4 @@ def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> 
             canary = {**copy.deepcopy(stable), "name": sides.canary}
             refs.insert(refs.index(stable) + 1, canary)
         stable["weight"], canary["weight"] = 100 - weight, weight
-    return after
+    return {**documents, ref: after}

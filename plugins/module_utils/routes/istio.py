@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import Manifest, Ref
-from .rules import Rule, Sides, Split, choose, split_of
+from ..errors import InvalidRequest
+from ..model import Manifest, Query, Ref
+from .rules import Documents, Rule, Sides, Split, choose, main_of, split_of
 
 KIND = "VirtualService"
+SUBSETS = "DestinationRule"
 
 
 def rules(manifest: Manifest) -> list[Rule]:
@@ -59,30 +61,93 @@ def _mirror_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"to": side(entry["mirror"]), "percent": 100.0 if share is None else share}
 
 
-def split(ref: Ref, manifest: Manifest, sides: Sides) -> Split:
+def needs(ref: Ref, manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
+    """Return what else belongs to the route: the DestinationRules, where a destination is a subset."""
+    return (Query(SUBSETS, ref.namespace),) if any(entry.get("subset") for entry in _destinations(manifest)) else ()
+
+
+def _destinations(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+    """Yield every destination of the VirtualService's HTTP routes."""
+    for entry in (manifest.get("spec") or {}).get("http") or []:
+        for route in entry.get("route") or []:
+            yield route.get("destination") or {}
+
+
+def service_of(ref: Ref, documents: Documents, name: str) -> str:
+    """Return the Service of a side: that of a subset's host, or the side's own name."""
+    for destination in _destinations(main_of(ref, documents)):
+        if destination.get("subset") == name:
+            return (destination.get("host") or "").split(".")[0]
+    return name
+
+
+def _subset(ref: Ref, documents: Documents, host: str, sides: Sides, wanted: bool) -> Documents:
+    """Return the documents with the canary's subset in the DestinationRule of the host, or without it where it was made here.
+
+    Raise InvalidRequest where there is none and no labels are known to make it of.
+    """
+    short = host.split(".")[0]
+    mine = [
+        (key, entry)
+        for key, entry in documents.items()
+        if key.kind == SUBSETS and entry is not None and ((entry.get("spec") or {}).get("host") or "").split(".")[0] == short
+    ]
+    if not mine:
+        raise InvalidRequest(
+            f"{ref} leads to subsets of {host}, and no DestinationRule in namespace {ref.namespace} says what they are; make one"
+        )
+    found = [(key, entry) for key, entry in mine if any(subset["name"] == sides.canary for subset in _subsets(entry))]
+    if bool(found) == wanted or not (wanted or sides.labels):
+        return documents
+    key, entry = (mine if wanted else found)[0]
+    after = copy.deepcopy(entry)
+    if wanted:
+        if not sides.labels:
+            names = ", ".join(subset["name"] for subset in _subsets(entry)) or "none"
+            raise InvalidRequest(
+                f'{key} has no subset "{sides.canary}"; it has: {names}; add it, or give canary_labels, the labels of the canary\'s pods'
+            )
+        after["spec"]["subsets"] = [*_subsets(after), {"name": sides.canary, "labels": dict(sides.labels)}]
+    else:
+        ours = {"name": sides.canary, "labels": dict(sides.labels)}
+        after["spec"]["subsets"] = [subset for subset in _subsets(after) if subset != ours]
+    return {**documents, key: after}
+
+
+def _subsets(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the subsets of a DestinationRule."""
+    return list((manifest.get("spec") or {}).get("subsets") or [])
+
+
+def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    return split_of(ref, rules(manifest), sides)
+    return split_of(ref, rules(main_of(ref, documents)), sides)
 
 
-def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> Manifest:
+def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the VirtualService in which ``weight`` percent go to the canary; None takes it out."""
-    after = copy.deepcopy(manifest)
-    for rule in choose(ref, rules(manifest), sides):
+    after = copy.deepcopy(main_of(ref, documents))
+    for rule in choose(ref, rules(after), sides):
         routes = after["spec"]["http"][rule.index]["route"]
         stable = next(entry for entry in routes if side(entry["destination"]) == sides.stable)
         canary = next((entry for entry in routes if side(entry["destination"]) == sides.canary), None)
+        host, is_subset = stable["destination"].get("host") or "", bool(stable["destination"].get("subset"))
         if weight is None:
             if canary is not None:
                 routes.remove(canary)
                 stable.pop("weight", None)
+            if is_subset:
+                documents = _subset(ref, documents, host, sides, wanted=False)
             continue
         if canary is None:
             if weight == 0:
                 continue
+            if is_subset:
+                documents = _subset(ref, documents, host, sides, wanted=True)
             canary = {**copy.deepcopy(stable), "destination": _twin(stable["destination"], sides)}
             routes.insert(routes.index(stable) + 1, canary)
         stable["weight"], canary["weight"] = 100 - weight, weight
-    return after
+    return {**documents, ref: after}
 
 
 def _twin(destination: Mapping[str, Any], sides: Sides) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from __future__ import annotations
 from types import ModuleType
 
 from ..errors import InvalidRequest
-from . import ingress, service
+from . import gateway_api, ingress, ingress_nginx, istio, service, traefik
 
 COLOR_PROVIDERS: dict[str, ModuleType] = {"ingress": ingress, "service": service}
+ROUTERS: dict[str, ModuleType] = {"gateway_api": gateway_api, "ingress_nginx": ingress_nginx, "istio": istio, "traefik": traefik}
+"""Providers that split the requests of a route. Each has KIND, rules, needs, service_of, split, weighted."""
 
 
 def color_provider(name: str) -> ModuleType:
@@ -16,3 +18,10 @@ def color_provider(name: str) -> ModuleType:
     if name not in COLOR_PROVIDERS:
         raise InvalidRequest(f'there is no provider "{name}"; provider is one of {", ".join(sorted(COLOR_PROVIDERS))}')
     return COLOR_PROVIDERS[name]
+
+
+def router(name: str) -> ModuleType:
+    """Return the provider that splits requests, or raise InvalidRequest."""
+    if name not in ROUTERS:
+        raise InvalidRequest(f'there is no provider "{name}"; provider is one of {", ".join(sorted(ROUTERS))}')
+    return ROUTERS[name]

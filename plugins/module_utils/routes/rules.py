@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InvalidRequest
-from ..model import Ref
+from ..errors import InvalidRequest, NotFound
+from ..model import Manifest, Ref
+
+Documents = Mapping[Ref, Manifest | None]
+"""The objects that make a route, as they are or shall be: its own, and those beside it; None is one that is not there."""
 
 
 @dataclass(frozen=True)
 class Sides:
     """The two sides of a split by their names in the route - Services, for Istio also subsets - and which rule is meant.
 
-    ``rule`` is a rule's name or its number from 0; ``host`` and ``path`` as the route spells them.
+    The canary's side is also an A/B test's variant and a shadow. ``rule`` is a rule's name or its number from 0; ``host``
+    and ``path`` as the route spells them. ``labels`` are those of the canary's pods, where a side is a subset that may have
+    to be made.
     """
 
     stable: str
@@ -23,6 +28,7 @@ class Sides:
     rule: str | None = None
     host: str | None = None
     path: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise InvalidRequest where the sides are one."""
@@ -47,6 +53,45 @@ class Rule:
         name = f"{self.index}" if not self.name else f'{self.index} "{self.name}"'
         places = " ".join([",".join(self.hosts) or "*", self.path, *self.conditions])
         return f"{name} ({places} -> {', '.join(self.weights) or 'nobody'})"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a request must carry: ``where`` header, cookie or query; a ``value`` to be equal to or, with ``regex``, matched in whole.
+
+    Without a value it is enough that the name is there.
+    """
+
+    where: str
+    name: str
+    value: str | None = None
+    regex: bool = False
+
+    def __str__(self) -> str:
+        """Return the condition as a sentence names it."""
+        sign = "" if self.value is None else f"{'~' if self.regex else '='}{self.value}"
+        return f"{self.where} {self.name}{sign}"
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Whose requests go to the variant: those that meet all ``conditions``; or else, a share of the users that stays together.
+
+    ``weight`` is that share in percent, kept for each user by ``cookie``, which lasts ``seconds``.
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    weight: int | None = None
+    cookie: str = "variant"
+    seconds: int = 86400
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Copies of ``percent`` of the requests, of these ``methods`` alone where some are named."""
+
+    percent: float = 100
+    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,3 +168,11 @@ def split_of(ref: Ref, rules: Sequence[Rule], sides: Sides) -> Split:
     chosen = choose(ref, rules, sides)
     weights = percentages({name: chosen[0].weights.get(name, 0) for name in (sides.stable, sides.canary)})
     return Split(weights, mirror=chosen[0].mirror, rules=tuple(str(rule.index) for rule in chosen))
+
+
+def main_of(ref: Ref, documents: Documents) -> Manifest:
+    """Return the route's own object; raise NotFound where it is not there."""
+    manifest = documents.get(ref)
+    if manifest is None:
+        raise NotFound(f"{ref} does not exist; check the name and the namespace")
+    return manifest

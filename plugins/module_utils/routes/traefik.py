@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Manifest, Ref
-from .rules import Rule, Sides, Split, choose, split_of
+from ..model import Manifest, Query, Ref
+from .rules import Documents, Rule, Sides, Split, choose, main_of, split_of
 
 KIND = "IngressRoute"
 _CALL = re.compile(r"(!?)\s*(\w+)\(([^)]*)\)")
@@ -39,15 +39,25 @@ def _rule(index: int, entry: Mapping[str, Any]) -> Rule:
     return Rule(index, "", tuple(hosts), path, weights, tuple(conditions))
 
 
-def split(ref: Ref, manifest: Manifest, sides: Sides) -> Split:
+def needs(_ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
+    """Return what else belongs to the route: nothing does."""
+    return ()
+
+
+def service_of(_ref: Ref, _documents: Documents, name: str) -> str:
+    """Return the Service of a side: its name is the side's own."""
+    return name
+
+
+def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen routes."""
-    return split_of(ref, rules(manifest), sides)
+    return split_of(ref, rules(main_of(ref, documents)), sides)
 
 
-def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> Manifest:
+def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the IngressRoute in which ``weight`` percent go to the canary; None takes it out."""
-    after = copy.deepcopy(manifest)
-    for rule in choose(ref, rules(manifest), sides):
+    after = copy.deepcopy(main_of(ref, documents))
+    for rule in choose(ref, rules(after), sides):
         services = after["spec"]["routes"][rule.index]["services"]
         stable = next(entry for entry in services if entry["name"] == sides.stable)
         canary = next((entry for entry in services if entry["name"] == sides.canary), None)
@@ -67,4 +77,4 @@ def weighted(ref: Ref, manifest: Manifest, sides: Sides, weight: int | None) -> 
             canary = {**copy.deepcopy(stable), "name": sides.canary}
             services.insert(services.index(stable) + 1, canary)
         stable["weight"], canary["weight"] = 100 - weight, weight
-    return after
+    return {**documents, ref: after}

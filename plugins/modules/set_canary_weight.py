@@ -1,0 +1,163 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Step set_canary_weight: a share of the requests goes to the canary."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: set_canary_weight
+short_description: A share of the requests goes to the canary
+version_added: 0.2.0
+author: The progressive.delivery authors (@progressive-delivery)
+description:
+  - Sends O(weight) percent of a route's requests to the canary and the rest to stable, by the smallest patch, which tests
+    that the route still is what was read. Rules, filters, hosts, timeouts and retries of others stay as they are.
+  - V(gateway_api) sets the weights of an HTTPRoute's backends, V(istio) those of a VirtualService's destinations - two hosts,
+    or two subsets of one -, V(traefik) those of an IngressRoute's services. V(ingress_nginx) makes a second Ingress called
+    C(<name>-canary) from the main one and sets its annotations; the main Ingress carries none of them.
+  - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
+    first is made; where one is refused none moves.
+  - A side that would get more requests than before and has no ready endpoints is refused.
+extends_documentation_fragment:
+  - progressive.delivery.cluster
+  - progressive.delivery.cluster.actions
+  - progressive.delivery.route
+options:
+  provider:
+    description: What does the routing.
+    type: str
+    default: gateway_api
+    choices: [gateway_api, ingress_nginx, istio, traefik]
+  stable:
+    description: The side that has the requests - a Service of the route, or for V(istio) also a subset.
+    type: str
+    required: true
+  canary:
+    description: The side that gets the share - a Service in the same namespace, or for V(istio) also a subset.
+    type: str
+    required: true
+  weight:
+    description: Percent of the requests that go to the canary, 0 to 100. At 0 it gets none, at 100 stable gets none.
+    type: int
+  state:
+    description: V(absent) takes the canary out of the route, with all that was put there for it; stable gets everything.
+    type: str
+    default: present
+    choices: [absent, present]
+  canary_labels:
+    description: For V(istio) with subsets, the labels of the canary's pods, by which its subset is made where it is missing.
+    type: dict
+  force:
+    description: Send requests even to a side that has no ready endpoints.
+    type: bool
+    default: false
+  annotations:
+    description:
+      - Annotations that the first route gets in the same patch.
+      - Text is kept as it is, anything else as JSON; a null or empty value takes one away.
+    type: dict
+seealso:
+  - module: progressive.delivery.route_info
+  - module: progressive.delivery.switch_color
+"""
+
+EXAMPLES = r"""
+- name: Every twentieth request goes to the canary
+  progressive.delivery.set_canary_weight:
+    namespace: shop
+    name: web
+    stable: web
+    canary: web-canary
+    weight: 5
+
+- name: Two routes of one application move together, or neither does
+  progressive.delivery.set_canary_weight:
+    namespace: shop
+    stable: web
+    canary: web-canary
+    weight: 50
+    routes:
+      - name: web
+      - name: web-internal
+        provider: istio
+
+- name: Two subsets of one host
+  progressive.delivery.set_canary_weight:
+    namespace: shop
+    provider: istio
+    name: web
+    stable: v1
+    canary: v2
+    weight: 20
+
+- name: The canary is taken out of the route
+  progressive.delivery.set_canary_weight:
+    namespace: shop
+    name: web
+    stable: web
+    canary: web-canary
+    state: absent
+"""
+
+RETURN = r"""
+before:
+  description: Percent of the requests of each side before, and the annotations where some were asked for.
+  returned: success
+  type: dict
+  sample: {weights: {web: 95, web-canary: 5}}
+after:
+  description: The same after.
+  returned: success
+  type: dict
+  sample: {weights: {web: 80, web-canary: 20}}
+weights:
+  description: Percent of the requests of each side.
+  returned: success
+  type: dict
+  sample: {web: 80, web-canary: 20}
+actions:
+  description: What was done, one sentence each.
+  returned: success
+  type: list
+  elements: str
+  sample: ["sent 20 % of HTTPRoute shop/web to web-canary, it was 5 %"]
+duration:
+  description: Seconds that the step took.
+  returned: always
+  type: float
+  sample: 0.05
+"""
+
+from typing import Any
+
+from ansible_collections.progressive.delivery.plugins.module_utils.model import Cluster, Result
+from ansible_collections.progressive.delivery.plugins.module_utils.routing import ROUTE_OPTIONS
+from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module
+from ansible_collections.progressive.delivery.plugins.module_utils.weighing import weigh_routes
+
+OPTIONS = {
+    **ROUTE_OPTIONS,
+    "provider": {"type": "str", "default": "gateway_api", "choices": ["gateway_api", "ingress_nginx", "istio", "traefik"]},
+    "stable": {"type": "str", "required": True},
+    "canary": {"type": "str", "required": True},
+    "weight": {"type": "int"},
+    "state": {"type": "str", "default": "present", "choices": ["absent", "present"]},
+    "canary_labels": {"type": "dict"},
+    "force": {"type": "bool", "default": False},
+    "annotations": {"type": "dict"},
+}
+
+
+def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Progress = quiet) -> Result:
+    """Give the canary its share of the requests."""
+    return weigh_routes(options, cluster, check)
+
+
+def main() -> None:
+    """Run the step as a module."""
+    run_module(execute, OPTIONS)
+
+
+if __name__ == "__main__":
+    main()
