@@ -9,9 +9,10 @@ from typing import Any
 
 from .errors import DeliveryError, InvalidRequest
 from .model import JSON_PATCH, Change, Cluster, Manifest, Ref, Result, metadata
-from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, plan_side, replicas_of, total_of
-from .plan.colors import annotation_operations
+from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, replicas_of, total_of
+from .plan.colors import annotation_operations, as_text
 from .plan.goal import Goal
+from .plan.workload import plan_scale
 from .reading import autoscaler_of
 from .run import Progress, settle
 from .waiting import require, wait_for_rollout
@@ -69,36 +70,45 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     before, after = sides.told(now), sides.told(pods)
     actions: list[str] = []
     if notes:
-        change, _service = settle(cluster, sides.service, lambda found: _noted(found, notes), check)
+        change, _service = settle(cluster, sides.service, lambda found: _annotated(sides.service, found, notes), check)
         before["annotations"], after["annotations"] = change.before, change.after
         actions += change.actions
-    kept = {TOTAL: None if weight is None else str(total)}
-    # Without a canary there is nothing to note, and with one its total must be known to whoever runs this again.
-    turns = [(sides.stable, pods.stable, kept), (sides.canary, pods.canary, {})]
-    turns.sort(key=lambda turn: turn[1] < (now.stable if turn[0] == sides.stable else now.canary))
-    for number, (ref, replicas, marks) in enumerate(turns):
-        change, _object = settle(cluster, ref, _planner(ref, replicas, marks), check)
-        actions += change.actions or ([f"annotated {ref}"] if change.changed else [])
-        if not check and replicas and (number == 0 or change.changed):
+    # What both sides share is noted before any pod comes or goes, and forgotten after: whoever runs this again must know it.
+    if weight is not None:
+        actions += _note(cluster, sides.stable, str(total), check)
+    turns = [(sides.stable, pods.stable, now.stable), (sides.canary, pods.canary, now.canary)]
+    turns.sort(key=lambda turn: turn[1] < turn[2])
+    for number, (ref, replicas, _now) in enumerate(turns):
+        change, _object = settle(cluster, ref, _planner(ref, replicas), check)
+        actions += change.actions
+        if not check and (change.changed or (replicas and not number)):
             _wait(cluster, ref, options["wait_timeout"], progress, bool(actions), options["force"])
+    if weight is None:
+        actions += _note(cluster, sides.stable, None, check)
     extra = {"weights": after["weights"], "replicas": after["replicas"], "achieved": round(pods.weight, 2)}
     return Result(bool(actions), before, after, actions, extra)
 
 
-def _planner(ref: Ref, replicas: int, notes: Mapping[str, Any]) -> Callable[[Manifest], Change]:
+def _planner(ref: Ref, replicas: int) -> Callable[[Manifest], Change]:
     """Return what plans one side."""
-    return lambda workload: plan_side(ref, workload, replicas, notes)
+    return lambda workload: plan_scale(ref, workload, replicas)
 
 
-def _noted(service: Manifest, notes: Mapping[str, Any]) -> Change:
-    """Return the change of the Service's annotations."""
-    operations = annotation_operations(service, notes)
-    present = metadata(service).get("annotations") or {}
+def _note(cluster: Cluster, ref: Ref, total: str | None, check: bool) -> tuple[str, ...]:
+    """Note on stable how many pods both sides share, or forget it; return what was done."""
+    change, _object = settle(cluster, ref, lambda workload: _annotated(ref, workload, {TOTAL: total}), check)
+    said = f"noted on {ref} that both sides share {total} pods" if total is not None else f"forgot on {ref} how many pods both sides shared"
+    return (said,) if change.changed else ()
+
+
+def _annotated(ref: Ref, manifest: Manifest, notes: Mapping[str, Any]) -> Change:
+    """Return the change of an object's annotations."""
+    operations = annotation_operations(manifest, notes)
+    present = metadata(manifest).get("annotations") or {}
     before = {key: present[key] for key in sorted(notes) if key in present}
-    after = {key: value if isinstance(value, str) else str(value) for key, value in sorted(notes.items()) if value not in (None, "")}
-    guard = {"op": "test", "path": "/metadata/uid", "value": metadata(service).get("uid")}
-    patch = [guard, *operations] if operations else None
-    return Change(before, after, patch, JSON_PATCH, (f"annotated Service {metadata(service)['name']}",) if operations else ())
+    after = {key: as_text(value) for key, value in sorted(notes.items()) if value not in (None, "")}
+    guard = {"op": "test", "path": "/metadata/uid", "value": metadata(manifest).get("uid")}
+    return Change(before, after, [guard, *operations] if operations else None, JSON_PATCH, (f"annotated {ref}",) if operations else ())
 
 
 def _check_autoscaler(cluster: Cluster, ref: Ref) -> None:

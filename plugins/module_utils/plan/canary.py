@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import ANNOTATION_PREFIX, JSON_PATCH, Change, Manifest, Ref, annotations, metadata
-from .colors import annotation_operations
-from .workload import plan_scale
+from ..model import ANNOTATION_PREFIX, Manifest, Ref, annotations
 
 TOTAL = ANNOTATION_PREFIX + "canary-total"
 """On the stable Deployment: how many pods both sides share while there is a canary."""
@@ -92,16 +88,6 @@ def total_of(stable: Manifest, canary: Manifest, wanted: int | None) -> int:
         return wanted
     noted = annotations(stable).get(TOTAL, "")
     return int(noted) if noted.isdigit() else replicas_of(stable) + replicas_of(canary)
-
-
-def plan_side(ref: Ref, workload: Manifest, replicas: int, notes: Mapping[str, Any]) -> Change:
-    """Return the change that gives one side its pods, and its annotations in the same patch."""
-    change = plan_scale(ref, workload, replicas)
-    noted = annotation_operations(workload, notes)
-    if not noted:
-        return change
-    guard = {"op": "test", "path": "/metadata/uid", "value": metadata(workload).get("uid")}
-    return Change(change.before, change.after, [guard, *(change.patch or []), *noted], JSON_PATCH, change.actions)
 
 
 def check_behind(service: Ref, manifest: Manifest, workload: Ref, deployment: Manifest) -> None:
