@@ -56,6 +56,8 @@ KINDS: dict[str, Kind] = {
         Kind("DestinationRule", "networking.istio.io/v1beta1", "destinationrules"),
         Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
         Kind("Event", "v1", "events"),
+        Kind("Gateway", "gateway.networking.k8s.io/v1", "gateways"),
+        Kind("GatewayClass", "gateway.networking.k8s.io/v1", "gatewayclasses", namespaced=False),
         Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
         Kind("HorizontalPodAutoscaler", "autoscaling/v2", "horizontalpodautoscalers"),
         Kind("Ingress", "networking.k8s.io/v1", "ingresses"),

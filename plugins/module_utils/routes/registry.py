@@ -10,7 +10,7 @@ from . import gateway_api, ingress, ingress_nginx, istio, service, traefik
 
 COLOR_PROVIDERS: dict[str, ModuleType] = {"ingress": ingress, "service": service}
 ROUTERS: dict[str, ModuleType] = {"gateway_api": gateway_api, "ingress_nginx": ingress_nginx, "istio": istio, "traefik": traefik}
-"""Providers that split the requests of a route. Each has KIND, rules, needs, service_of, split, weighted."""
+"""Providers that split the requests of a route. Each has KIND, rules, needs, known, service_of, split, weighted, mirrored, unfit."""
 
 
 def color_provider(name: str) -> ModuleType:
