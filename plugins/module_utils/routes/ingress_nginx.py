@@ -149,7 +149,8 @@ def mirrored(ref: Ref, _documents: Documents, _sides: Sides, _mirror: Mirror | N
     """Raise InvalidRequest: the annotation mirror-target takes a URI, copies everything, and not every controller honours it."""
     raise InvalidRequest(
         f"provider ingress_nginx does not mirror {ref}: its annotation mirror-target takes no Service, no share and no methods, and"
-        " Traefik does not honour it; lead the host through an HTTPRoute (gateway_api), a VirtualService (istio) or an IngressRoute (traefik)"
+        " Traefik does not honour it; lead the host through an HTTPRoute (gateway_api), a VirtualService (istio) or an IngressRoute"
+        " (traefik)"
     )
 
 

@@ -203,8 +203,8 @@ def _mirroring(subsets: Sequence[str]) -> Mirroring:
             return
         if old:
             raise InvalidRequest(
-                f'a rule that leads to "{sides.stable}" has the field mirror, of somebody else, to "{side(old)}", and Istio takes no further'
-                " one beside it; write that one as an entry of mirrors, or end it"
+                f'a rule that leads to "{sides.stable}" has the field mirror, of somebody else, to "{side(old)}", and Istio takes no'
+                " further one beside it; write that one as an entry of mirrors, or end it"
             )
         mirrors = entry.setdefault("mirrors", [])
         mine = next((each for each in mirrors if side(each.get("destination") or {}) == sides.canary), None)
