@@ -66,7 +66,7 @@ DELAYS = {
 
 @pytest.mark.parametrize(("before", "weight"), DELAYS, ids=lambda value: str(value))
 def test_a_share_that_did_not_change_is_seldom_taken_for_the_new_one(before: float, weight: float) -> None:
-    wrong, runs, most = 0, 2000, 500
+    wrong, runs, most = 0, 1000, 400
     for seed in range(runs):
         wrong += answers_until(share_test(weight, before), drawn(before, seed), most) is not None
     risk = RISK_AT_END if weight in (0, 100) else RISK
@@ -75,8 +75,8 @@ def test_a_share_that_did_not_change_is_seldom_taken_for_the_new_one(before: flo
 
 
 def test_the_risk_holds_for_however_long_it_takes() -> None:
-    wrong = sum(answers_until(share_test(20, 5), drawn(5, seed), 20_000) is not None for seed in range(150))
-    assert wrong <= 150 * RISK + 3 * (150 * RISK) ** 0.5
+    wrong = sum(answers_until(share_test(20, 5), drawn(5, seed), 20_000) is not None for seed in range(100))
+    assert wrong <= 100 * RISK + 3 * (100 * RISK) ** 0.5
 
 
 @pytest.mark.parametrize("name", STREAMS)
