@@ -82,27 +82,34 @@ class Route:
 
     def check_controller(self, cluster: Cluster, documents: Documents, *features: str) -> None:
         """Raise InvalidRequest where the controller that serves the route will not honour a feature; what cannot be read is allowed."""
-        main = main_of(self.ref, documents)
-        refusal = controllers.refusal(self.provider, self.ref, main, features, self._found(cluster, main, features))
-        if refusal:
-            raise InvalidRequest(refusal, reason="NotSupported")
+        check_controller(cluster, self.provider, self.ref, main_of(self.ref, documents), *features)
 
-    def served(self, cluster: Cluster, documents: Documents) -> Served:
-        """Return who serves the route, with all that can be known of it."""
-        main = main_of(self.ref, documents)
-        return controllers.served(self.provider, self.ref, main, self._found(cluster, main, (controllers.INFO,)))
 
-    def _found(self, cluster: Cluster, main: Manifest, features: Sequence[str]) -> Found:
-        """Return the answers to what the provider asks about the controller, one after the other."""
-        found, asked = Found({}, {}), set()
-        while needs := [need for need in controllers.asks(self.provider, self.ref, main, features, found) if need not in asked]:
-            for need in dict.fromkeys(needs):
-                asked.add(need)
-                try:
-                    found = _with(found, cluster, need)
-                except Forbidden:
-                    continue
-        return found
+def check_controller(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest, *features: str) -> None:
+    """Raise InvalidRequest where the controller that serves a route will not honour a feature; what cannot be read is allowed."""
+    found = _found(cluster, provider, ref, manifest, features)
+    refusal = controllers.refusal(provider, ref, manifest, features, found)
+    if refusal:
+        raise InvalidRequest(refusal, reason="NotSupported")
+
+
+def served_by(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest) -> Served:
+    """Return who serves a route, with all that can be known of it."""
+    return controllers.served(provider, ref, manifest, _found(cluster, provider, ref, manifest, (controllers.INFO,)))
+
+
+def _found(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest, features: Sequence[str]) -> Found:
+    """Return the answers to what a provider asks about the controller, one after the other."""
+    found = Found()
+    asked: set[Ref | Query] = set()
+    while needs := [need for need in controllers.asks(provider, ref, manifest, features, found) if need not in asked]:
+        for need in dict.fromkeys(needs):
+            asked.add(need)
+            try:
+                found = _with(found, cluster, need)
+            except Forbidden:
+                continue
+    return found
 
 
 def _with(found: Found, cluster: Cluster, need: Ref | Query) -> Found:

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import InvalidRequest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.routes.controllers import Served, version_of
-from ansible_collections.progressive.delivery.plugins.module_utils.routing import Route
+from ansible_collections.progressive.delivery.plugins.module_utils.routing import Route, served_by
 from support.fake import FakeCluster
 from support.routes import http_route, ingress_class, ingress_route, main_ingress, routed, virtual_service
 
@@ -215,13 +215,9 @@ def test_what_may_not_be_read_is_allowed(provider: str, route: Manifest) -> None
     cluster = routed(route, ingress_class(controller="ingress.k8s.aws/alb"), gateway_class(features=()))
     cluster.forbidden |= HIDDEN
     assert refused(cluster, provider, "weight", "mirror", "mirror_percent", "query") == ""
-    told = Route.served(*_swapped(listed(cluster, provider), cluster))
+    route_of, documents = listed(cluster, provider)
+    told = served_by(cluster, provider, route_of.ref, documents[route_of.ref])
     assert told.version == "" and told.features is None
-
-
-def _swapped(pair: tuple[Route, Any], cluster: FakeCluster) -> tuple[Route, FakeCluster, Any]:
-    """Return what Route.served takes."""
-    return pair[0], cluster, pair[1]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +262,7 @@ WHO: dict[str, tuple[str, list[Manifest], Served]] = {
 def test_who_serves_a_route(provider: str, manifests: list[Manifest], expected: Served) -> None:
     cluster = routed(*manifests)
     route, documents = listed(cluster, provider)
-    assert route.served(cluster, documents) == expected
+    assert served_by(cluster, provider, route.ref, documents[route.ref]) == expected
 
 
 @pytest.mark.parametrize(

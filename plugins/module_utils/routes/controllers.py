@@ -308,6 +308,12 @@ def _ingress_served(_ref: Ref, manifest: Manifest, found: Found) -> Served:
     return Served(controller, notes=("it is not known who runs it: its pods are not found by their label, or may not be read",))
 
 
+def serves_nginx_annotations(told: Served) -> bool:
+    """Return whether who serves an Ingress honours a canary's annotations; an unknown one is taken to do so, Traefik of old not."""
+    known = told.name in ("", "ingress-nginx") or _serves_annotations(told.name)
+    return known or (told.name == "traefik" and (not told.version or _numbers(told.version) >= NGINX_SINCE))
+
+
 def _ingress_refusal(ref: Ref, manifest: Manifest, _features: frozenset[str], found: Found) -> str:
     """Return why the controller of the Ingress' class does not honour ingress-nginx' annotations."""
     name, _entry = _ingress_class(manifest, found)
