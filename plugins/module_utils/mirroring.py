@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import Forbidden, InvalidRequest, NotFound
-from .model import Cluster, Manifest, Ref, Result, annotations, metadata
+from .model import Cluster, Ref, Result, annotations
+from .routes.controllers import METHOD, MIRROR, MIRROR_PERCENT
 from .routes.rules import Documents, Mirror, mirror_to, other_mirrors
 from .routing import Moved, Route, check_side, move
 from .weighing import noted, tidy
 
 METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 WRITES = ("DELETE", "PATCH", "POST", "PUT")
-FEATURE = "HTTPRouteRequestMirror"
 WHOLE = "ask for percent 100, which needs no such field, or install a newer version of these resources"
 
 Told = dict[str, Any] | None
@@ -37,8 +37,8 @@ def mirror_routes(options: Mapping[str, Any], cluster: Cluster, check: bool) -> 
     def check_shadows(before: list[Documents], after: list[Documents]) -> None:
         for route, old, new in zip(routes, before, after, strict=True):
             was, will = _told(route, old), _told(route, new)
-            if will is not None and was != will:
-                check_honoured(cluster, route, new, options["force"])
+            if mirror is not None and will is not None and was != will:
+                check_honoured(cluster, route, new, mirror, options["force"])
                 if was is None or will["percent"] > was["percent"]:
                     check_shadow_service(cluster, route, new, to, options["force"])
 
@@ -75,53 +75,27 @@ def check_shadow_service(cluster: Cluster, route: Route, documents: Documents, t
         raise InvalidRequest(f"{service} cannot be a shadow of {route.ref}: {fault}; make it of type ClusterIP, with an address")
 
 
-def check_honoured(cluster: Cluster, route: Route, documents: Documents, force: bool) -> None:
-    """Raise InvalidRequest where a controller of the route says what it can do, and mirroring is not in it.
+def check_honoured(cluster: Cluster, route: Route, documents: Documents, mirror: Mirror, force: bool) -> None:
+    """Raise InvalidRequest where the controller that serves the route does not mirror: it may answer an error to each live request.
 
-    Such a controller may answer an error to each live request. One that says nothing is taken to be able.
+    One that says nothing of what it can do is taken to be able. Where nobody may look, it takes ``force``.
     """
-    for gateway in _gateways(route, documents):
-        try:
-            gateway_class = cluster.get(Ref("GatewayClass", "", _class_name(cluster.get(gateway))))
-        except NotFound:
-            continue
-        except Forbidden as error:
-            if force:
-                continue
-            raise InvalidRequest(
-                f"whether the controller of {gateway} can mirror could not be read, and one that cannot may fail the live requests"
-                f" of {route.ref}: {error.message}; allow to get gateways and gatewayclasses, or set force"
-            ) from None
-        features = [each if isinstance(each, str) else each.get("name") for each in _features(gateway_class)]
-        if features and FEATURE not in features:
-            controller = (gateway_class.get("spec") or {}).get("controllerName") or "its controller"
-            raise InvalidRequest(
-                f"{controller} (GatewayClass {metadata(gateway_class)['name']}) does not list {FEATURE} among what it supports, and may"
-                f" answer an error to each request of {route.ref}; mirror by a route of its own API (provider traefik for Traefik), or by"
-                " another Gateway",
-                reason="NotSupported",
-            )
-
-
-def _gateways(route: Route, documents: Documents) -> list[Ref]:
-    """Return the Gateways at which an HTTPRoute is; a route of another kind is at none."""
-    main = documents[route.ref] or {}
-    parents = (main.get("spec") or {}).get("parentRefs") or [] if route.ref.kind == "HTTPRoute" else []
-    return [
-        Ref("Gateway", parent.get("namespace") or route.ref.namespace, parent["name"])
-        for parent in parents
-        if (parent.get("kind") or "Gateway") == "Gateway"
-    ]
-
-
-def _class_name(gateway: Manifest) -> str:
-    """Return the class of a Gateway."""
-    return (gateway.get("spec") or {}).get("gatewayClassName") or "-"
-
-
-def _features(gateway_class: Manifest) -> Sequence[Any]:
-    """Return what the controller says that it supports: objects with a name, or, before Gateway API 1.3, names."""
-    return (gateway_class.get("status") or {}).get("supportedFeatures") or ()
+    features = [MIRROR] + ([MIRROR_PERCENT] if mirror.percent < 100 else []) + ([METHOD] if mirror.methods else [])
+    route.check_controller(cluster, documents, *features)
+    if force or route.provider != "gateway_api":
+        return
+    try:
+        for gateway in ((documents[route.ref] or {}).get("spec") or {}).get("parentRefs") or []:
+            if (gateway.get("kind") or "Gateway") == "Gateway":
+                found = cluster.get(Ref("Gateway", gateway.get("namespace") or route.ref.namespace, gateway["name"]))
+                cluster.get(Ref("GatewayClass", "", (found.get("spec") or {}).get("gatewayClassName") or "-"))
+    except NotFound:
+        return
+    except Forbidden as error:
+        raise InvalidRequest(
+            f"whether the controller of {route.ref} mirrors could not be read, and one that does not may fail each of its requests:"
+            f" {error.message}; allow to get gateways and gatewayclasses, or set force"
+        ) from None
 
 
 def _told(route: Route, documents: Documents) -> Told:

@@ -265,7 +265,7 @@ def test_two_routes_are_mirrored_or_neither_is(there: Routed) -> None:
     before = spec(there, first)
     both = {"routes": [{"name": "web", "provider": first.name}, {"name": "refused", "provider": second.name}]}
     done = there.step(mirror_traffic, stable="stable", to="shadow", **both)
-    assert done["failed"] and "does not list HTTPRouteRequestMirror among what it supports" in done["msg"], done
+    assert done["failed"] and "leaves HTTPRouteRequestMirror out of what" in done["msg"], done
     assert done["msg"].count(". ") == 0 and "provider traefik" in done["msg"]
     assert spec(there, first) == before
     for manifest in manifests(first, there.host):

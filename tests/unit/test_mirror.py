@@ -33,7 +33,15 @@ def shop(*manifests: Manifest, shadow: int = 1) -> FakeCluster:
     cluster = routed(*manifests)
     for manifest in side("web-shadow", shadow):
         cluster.put(manifest)
+    gateway(cluster)
     return cluster
+
+
+def gateway(cluster: FakeCluster, *features: Any) -> None:
+    """Put the Gateway of an HTTPRoute there, and its class with what it says that it supports."""
+    cluster.put({"kind": "Gateway", "metadata": {"name": "public", "namespace": "gateways"}, "spec": {"gatewayClassName": "traefik"}})
+    found = {"kind": "GatewayClass", "metadata": {"name": "traefik"}, "spec": {"controllerName": "traefik.io/gateway-controller"}}
+    cluster.put({**found, "status": {"supportedFeatures": list(features)} if features else {}})
 
 
 def run(step: Any, cluster: FakeCluster, check: bool, **given: Any) -> Any:
@@ -294,33 +302,23 @@ def test_a_copy_of_a_traefik_route_goes_just_before_it_and_before_nothing_else()
 # Refusals
 
 
-def gateway(cluster: FakeCluster, *features: Any) -> None:
-    """Put the Gateway of a route there, and its class with what it says that it supports."""
-    cluster.put({"kind": "Gateway", "metadata": {"name": "traefik", "namespace": "edge"}, "spec": {"gatewayClassName": "traefik"}})
-    found = {"kind": "GatewayClass", "metadata": {"name": "traefik"}, "spec": {"controllerName": "traefik.io/gateway-controller"}}
-    cluster.put({**found, "status": {"supportedFeatures": list(features)} if features else {}})
-
-
-PARENTS = [{"name": "traefik", "namespace": "edge", "kind": "Gateway"}, {"name": "mesh", "kind": "Service"}]
-
-
 def test_a_controller_that_does_not_mirror_is_refused_and_one_that_says_nothing_is_not() -> None:
-    cluster = shop(http_route(parentRefs=PARENTS))
+    cluster = shop(http_route())
     gateway(cluster, {"name": "HTTPRouteMethodMatching"})
     for check in (True, False):
-        with pytest.raises(
-            DeliveryError, match="traefik.io/gateway-controller .GatewayClass traefik. does not list HTTPRouteRequestMirror"
-        ):
+        with pytest.raises(DeliveryError, match="traefik.io/gateway-controller leaves HTTPRouteRequestMirror out of what GatewayClass"):
             mirror(cluster, check)
     assert cluster.writes == []
     assert not mirror(cluster, state="absent").changed
     for features in ((), ({"name": "HTTPRouteRequestMirror"},), ("HTTPRouteRequestMirror",)):
         gateway(cluster, *features)
         assert mirror(cluster, True).changed
+    with pytest.raises(DeliveryError, match="leaves HTTPRouteRequestPercentageMirror out of"):
+        mirror(cluster, percent=50)
 
 
 def test_where_nobody_may_look_what_the_controller_supports_it_takes_force() -> None:
-    cluster = shop(http_route(parentRefs=PARENTS))
+    cluster = shop(http_route())
     cluster.forbidden = {"Gateway"}
     with pytest.raises(DeliveryError, match="allow to get gateways and gatewayclasses, or set force"):
         mirror(cluster)

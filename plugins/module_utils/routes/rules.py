@@ -37,6 +37,10 @@ class Sides:
         if self.stable == self.canary:
             raise InvalidRequest(f'stable and canary are both "{self.stable}"; a split needs two')
 
+    def names(self, rule: Rule) -> bool:
+        """Return whether a rule is what rule, host and path name."""
+        return _is_named(rule, self)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -54,6 +58,12 @@ class Rule:
     conditions: tuple[str, ...] = ()
     mirrors: tuple[Mapping[str, Any], ...] = ()
     copy_of: int | None = None
+    place: int | None = None
+
+    @property
+    def number(self) -> int:
+        """Return the number by which the rule is named: copies are not counted, and have that of their original."""
+        return self.index if self.place is None else self.place
 
     @property
     def mirror(self) -> Mapping[str, Any] | None:
@@ -62,7 +72,7 @@ class Rule:
 
     def __str__(self) -> str:
         """Return the rule as a sentence names it."""
-        name = f"{self.index}" if not self.name else f'{self.index} "{self.name}"'
+        name = f"{self.number}" if not self.name else f'{self.number} "{self.name}"'
         places = " ".join([",".join(self.hosts) or "*", self.path, *self.conditions])
         return f"{name} ({places} -> {', '.join(self.weights) or 'nobody'})"
 
@@ -130,9 +140,8 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> l
     """
     sides.check()
     originals = [rule for rule in rules if rule.copy_of is None]
-    told = {rule.index: str(replace(rule, index=number)) for number, rule in enumerate(originals)}
-    there = "; ".join(told.values()) or "none"
-    found = [rule for number, rule in enumerate(originals) if _is_named(rule, number, sides)]
+    there = "; ".join(str(rule) for rule in originals) or "none"
+    found = [rule for rule in originals if _is_named(rule, sides)]
     if not found:
         raise InvalidRequest(f"{ref} has no rule for {_asked(sides)}; its rules are: {there}")
     mine = [rule for rule in found if sides.stable in rule.weights]
@@ -141,24 +150,23 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> l
     plain = [rule for rule in mine if not _is_audience(rule, sides)]
     if len(plain) > 1 and sides.rule is None and sides.host is None and sides.path is None:
         raise InvalidRequest(
-            f'{ref} leads to "{sides.stable}" by several rules: {"; ".join(told[rule.index] for rule in plain)};'
+            f'{ref} leads to "{sides.stable}" by several rules: {"; ".join(str(rule) for rule in plain)};'
             " name the one that is meant with rule, rule_host or rule_path"
         )
     for rule in plain:
         others = [name for name in rule.weights if name not in (sides.stable, sides.canary)]
         if two and others:
             raise InvalidRequest(
-                f'rule {told[rule.index]} of {ref} also leads to "{others[0]}"; a split has two sides: take it out of the rule,'
-                " or name the right sides"
+                f'rule {rule} of {ref} also leads to "{others[0]}"; a split has two sides: take it out of the rule, or name the right sides'
             )
     chosen = {rule.index for rule in plain}
     return plain + [rule for rule in rules if rule.copy_of in chosen]
 
 
-def _is_named(rule: Rule, number: int, sides: Sides) -> bool:
+def _is_named(rule: Rule, sides: Sides) -> bool:
     """Return whether a rule is what the options name."""
     return (
-        (sides.rule is None or sides.rule in (rule.name, str(number)))
+        (sides.rule is None or sides.rule in (rule.name, str(rule.number)))
         and (sides.host is None or sides.host in rule.hosts)
         and (sides.path is None or sides.path == rule.path)
     )
@@ -194,7 +202,7 @@ def split_of(ref: Ref, rules: Sequence[Rule], sides: Sides) -> Split:
     chosen = choose(ref, rules, sides)
     weights = percentages({name: chosen[0].weights.get(name, 0) for name in (sides.stable, sides.canary)})
     mirror = mirror_to(chosen, sides.canary) or next((entry for rule in chosen for entry in rule.mirrors), None)
-    return Split(weights, mirror=mirror, rules=tuple(str(rule.index) for rule in chosen if rule.copy_of is None))
+    return Split(weights, mirror=mirror, rules=tuple(str(rule.number) for rule in chosen if rule.copy_of is None))
 
 
 def mirror_to(chosen: Sequence[Rule], name: str) -> Mapping[str, Any] | None:
@@ -208,14 +216,18 @@ def other_mirrors(chosen: Sequence[Rule], name: str) -> list[str]:
 
 
 def marked(rules: Sequence[Rule], copies: Mapping[int, tuple[int, Sequence[str]]]) -> list[Rule]:
-    """Return the rules with those marked that are copies: {index: (index of the original, methods)}."""
+    """Return the rules with those marked that are copies: {index: (index of the original, methods)}; the others are numbered anew."""
+    if not copies:
+        return list(rules)
+    places = {index: number for number, index in enumerate(rule.index for rule in rules if rule.index not in copies)}
     found: list[Rule] = []
     for rule in rules:
-        if rule.index in copies:
-            original, methods = copies[rule.index]
-            mirrors = tuple({**mirror, "methods": list(methods)} for mirror in rule.mirrors)
-            rule = replace(rule, copy_of=original, mirrors=mirrors)
-        found.append(rule)
+        if rule.index not in copies:
+            found.append(replace(rule, place=places[rule.index]))
+            continue
+        original, methods = copies[rule.index]
+        mirrors = tuple({**mirror, "methods": list(methods)} for mirror in rule.mirrors)
+        found.append(replace(rule, copy_of=original, place=places.get(original), mirrors=mirrors))
     return found
 
 
