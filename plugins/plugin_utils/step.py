@@ -26,6 +26,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.turns import 
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_service,
     clone_workload,
+    load_test,
     mark_released,
     observe_workload,
     pause_rollout,
@@ -50,6 +51,7 @@ STEPS = {
     for module in (
         clone_service,
         clone_workload,
+        load_test,
         mark_released,
         observe_workload,
         pause_rollout,
