@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,8 @@ CONNECTIONS = 16
 PER_CONNECTION = 100
 MOST_RATE = 5000.0
 TELL = 0.5
+# So many answers tell the share while nothing is decided.
+NEWEST = 200
 
 PROBE_OPTIONS: dict[str, dict[str, Any]] = {
     "url": {"type": "str", "required": True},
@@ -157,6 +159,7 @@ class Watcher:
         self._probe, self._test = probe, test
         self.requests = self.failed = 0
         self.versions: Counter[str] = Counter()
+        self._newest: deque[bool] = deque(maxlen=NEWEST)
         self.decided = threading.Event()
         self.decided_at = 0.0
 
@@ -169,6 +172,8 @@ class Watcher:
         side = self._probe.side(outcome.version)
         if outcome.version is not None:
             self.versions[outcome.version] += 1
+        if side is not None:
+            self._newest.append(side)
         if side is None:
             # Nobody knows whose it was: a canary without pods answers nothing, and is asked all the same.
             self._test.reset()
@@ -178,8 +183,10 @@ class Watcher:
 
     @property
     def share(self) -> float:
-        """Return the canary's share in percent, as the test has it."""
-        return self._test.share
+        """Return the canary's share in percent: of the answers that decided, and before of the newest ones."""
+        if self.decided.is_set():
+            return self._test.share
+        return 100 * sum(self._newest) / len(self._newest) if self._newest else 0.0
 
     def line(self, weight: float) -> str:
         """Return how far it is as one line of progress."""

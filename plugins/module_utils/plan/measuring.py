@@ -30,16 +30,17 @@ from ..errors import InvalidRequest
 # The chance to decide although the data plane still does the old share.
 RISK = 0.01
 # At 0 and 100 percent somebody scales pods down afterwards. With n pods of a gateway of which one alone still does the old
-# share, the chance to miss that is RISK_AT_END ** (1 / n): 3 percent with two.
+# share, the chance to miss that is RISK_AT_END ** (1 / n) at most: 3 percent with two.
 RISK_AT_END = 0.001
 # The old share of the side that must end, where nobody says what it was: the smallest that a weight in whole percent has.
 SMALLEST = 1.0
 # An old share of 0 is taken for this part of the new one, so that one stray answer does not decide: two soon after each other do.
 FAINT = 0.001
 # What decides must not be rarer than this at the new share.
-RARE = 0.001
-# A share between the ends is told from no fewer answers than this, so that it is one, and not two of two.
-FEWEST = 25
+RARE = 0.005
+# Nothing is decided by fewer answers than this. A share is then one, and not two of two; and 0 and 100 percent are not taken for
+# there while some pods of the gateway lag behind: with half of what the old share was 50, 0.75 ** 50 is nothing.
+FEWEST = 50
 # Two shares that take more answers than this to be told apart are taken for one: a window is compared with the new share.
 MOST_ANSWERS = 2000
 # 99 percent of all windows lie within so many standard deviations.
@@ -86,7 +87,8 @@ def expected_answers(weight: float, before: float) -> float:
     gains, new = _gains(weight / 100, before / 100), weight / 100
     drift = sum(share * gain for share, gain in ((1 - new, gains[0]), (new, gains[1])) if share)
     # The limit of the fifth attempt.
-    return math.inf if drift <= 0 else (math.log(30 / risk) + max(gains)) / drift
+    answers = math.inf if drift <= 0 else (math.log(30 / risk) + max(gains)) / drift
+    return max(answers, FEWEST)
 
 
 def _gains(new: float, old: float) -> tuple[float, float]:
@@ -138,6 +140,7 @@ class Cusum:
         self._gains = _gains(weight / 100, before / 100)
         self._risk = risk
         self._attempts = 0
+        self._fewest = FEWEST
         self._sum = 0.0
         self._limit = math.inf
         self._tally = Tally()
@@ -152,10 +155,12 @@ class Cusum:
                 self._limit = gain + math.log(self._attempts * (self._attempts + 1) / self._risk)
         self._tally.add(canary)
         self._sum = max(0.0, self._sum + gain)
-        if self._sum <= 0 or self._sum < self._limit or (0 < self._share < 1 and self._tally.answers < FEWEST):
+        if self._sum <= 0 or self._sum < self._limit or self._tally.answers < self._fewest:
             return False
         rest = self._rest()
         if is_rare(rest.canary, rest.answers, self._share, self._is_more):
+            # What looks like a third share must look like the new one for longer.
+            self._fewest *= 2
             self.reset()
             return False
         return True
