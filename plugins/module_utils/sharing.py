@@ -17,7 +17,6 @@ from .reading import autoscaler_of
 from .run import Progress, settle
 from .waiting import require, wait_for_rollout
 
-
 # A Deployment that is not there has no pods.
 NOBODY: Manifest = {"spec": {"replicas": 0}}
 
