@@ -9,6 +9,7 @@ from typing import Any
 from .errors import InvalidRequest
 from .model import Cluster, Manifest, Result, annotations
 from .plan.colors import as_text
+from .routes import controllers
 from .routes.rules import Documents, check_weight
 from .routing import Moved, Route, check_side, move
 
@@ -23,6 +24,8 @@ def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluste
     notes = options.get("annotations") or {}
 
     def change(route: Route, documents: Documents) -> Documents:
+        if weight:
+            route.check_controller(cluster, documents, controllers.WEIGHT)
         after: Documents = route.router.weighted(route.ref, documents, route.sides, weight)
         return noted(route, after, notes) if route is routes[0] else after
 

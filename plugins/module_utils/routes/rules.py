@@ -35,6 +35,10 @@ class Sides:
         if self.stable == self.canary:
             raise InvalidRequest(f'stable and canary are both "{self.stable}"; a split needs two')
 
+    def names(self, rule: Rule) -> bool:
+        """Return whether a rule is what rule, host and path name."""
+        return _is_named(rule, self)
+
 
 @dataclass(frozen=True)
 class Rule:

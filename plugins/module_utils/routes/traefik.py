@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Manifest, Query, Ref
+from ..model import Manifest, Query, Ref, metadata
+from .colored import Backend
 from .rules import Documents, Rule, Sides, Split, choose, main_of, split_of
 
 KIND = "IngressRoute"
@@ -42,6 +43,18 @@ def _rule(index: int, entry: Mapping[str, Any]) -> Rule:
 def needs(_ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
     """Return what else belongs to the route: nothing does."""
     return ()
+
+
+def backends(manifest: Manifest) -> Iterator[Backend]:
+    """Yield every place that names a Service of the route's own namespace; a TraefikService is none."""
+    here = metadata(manifest).get("namespace")
+    for rule, entry in zip(rules(manifest), (manifest.get("spec") or {}).get("routes") or [], strict=True):
+        for number, service in enumerate(entry.get("services") or []):
+            if (service.get("kind") or "Service") == "Service" and service.get("namespace") in (None, here):
+                weight = 1 if service.get("weight") is None else service["weight"]
+                where = f"/spec/routes/{rule.index}/services/{number}/name"
+                name = service["name"]
+                yield Backend(where, rule.hosts, rule.path, name, name, service.get("port"), weight, rule.index, rule.name)
 
 
 def service_of(_ref: Ref, _documents: Documents, name: str) -> str:
