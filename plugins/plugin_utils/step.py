@@ -26,6 +26,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.turns import 
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_service,
     clone_workload,
+    compare_workloads,
     load_test,
     mark_released,
     mirror_traffic,
@@ -52,6 +53,7 @@ STEPS = {
     for module in (
         clone_service,
         clone_workload,
+        compare_workloads,
         load_test,
         mark_released,
         mirror_traffic,
