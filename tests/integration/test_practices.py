@@ -13,22 +13,30 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, NotFound
-from ansible_collections.progressive.delivery.plugins.module_utils.model import KINDS, MERGE_PATCH, Kind, Query, Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Query, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.reading import ready_pods
 from ansible_collections.progressive.delivery.plugins.modules import mark_released, practices_info, set_image, smoke_test, wait_rollout
 from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
-from support import promtool
+from support import kinds, promtool
 from support.live import ROOT, Shop
 
-# Together, since they make and remove what the whole cluster has.
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("practices")]
+pytestmark = pytest.mark.cluster
+# Together, since one of them makes and removes a kind, which the whole cluster has, and the others write files where it is not.
+RULES = pytest.mark.xdist_group("rules")
+DEFINITION = ROOT / "tests" / "support" / "manifests" / "prometheusrule_crd.yml"
 IMAGE = "localhost:32000/podinfo"
 CHECKS = ("readiness_probe", "disruption_budget", "image_tag", "resources", "graceful_stop", "annotations", "alert", "staged")
 FIXABLE = ("readiness_probe", "disruption_budget", "resources", "graceful_stop", "annotations", "alert")
 PROBE = {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1}
 REQUESTS = {"requests": {"cpu": "10m", "memory": "16Mi"}}
+
+
+@pytest.fixture
+def rule_file(empty: Shop, tmp_path: Path) -> Path:
+    """Return where the alert goes, on a cluster without the kind PrometheusRule."""
+    kinds.absent(empty, "PrometheusRule", "prometheusrules.monitoring.coreos.com")
+    return tmp_path / "rules.yml"
 
 
 def bare(name: str = "web", replicas: int = 3, tag: str = "1.0.0", **labels: str) -> dict[str, Any]:
@@ -187,19 +195,20 @@ def test_two_budgets_make_every_eviction_fail_and_one_replica_has_no_good_one(em
 # -- each check, red, put right, green ------------------------------------------------------------------------------
 
 
+@RULES
 @pytest.mark.parametrize("check", FIXABLE)
-def test_a_fix_puts_it_right_and_a_second_run_changes_nothing(empty: Shop, tmp_path: Path, check: str) -> None:
+def test_a_fix_puts_it_right_and_a_second_run_changes_nothing(empty: Shop, rule_file: Path, check: str) -> None:
     empty.create(bare())
-    given: dict[str, Any] = {"practices_alert_file": str(tmp_path / "rules.yml")} if check == "alert" else {}
+    given: dict[str, Any] = {"practices_alert_file": str(rule_file)} if check == "alert" else {}
     before = empty.get("Deployment", "web")
     assert not look(empty, checks=[check])[check]["ok"]
     foreseen = practices(empty, {check: "fix"}, "--check", "--diff", **given)
     assert foreseen.returncode == 0 and changed(foreseen) == 1, foreseen.stdout
     assert "managedFields" not in foreseen.stdout and empty.get("Deployment", "web")["metadata"] == before["metadata"]
-    assert not (tmp_path / "rules.yml").exists() and not empty.exists("PodDisruptionBudget", "web")
+    assert not rule_file.exists() and not empty.exists("PodDisruptionBudget", "web")
     done = practices(empty, {check: "fix"}, **given)
     assert done.returncode == 0 and changed(done) == 1, done.stdout
-    groups = yaml.safe_load((tmp_path / "rules.yml").read_text())["groups"] if check == "alert" else None
+    groups = yaml.safe_load(rule_file.read_text())["groups"] if check == "alert" else None
     green = look(empty, checks=[check], alert={"groups": groups} if groups else None)[check]
     assert green["ok"] and green["fix"] == {}, green
     again = practices(empty, {check: "fix"}, **given)
@@ -428,39 +437,15 @@ def test_staging_may_be_another_cluster_with_a_login_of_its_own(empty: Shop, kub
 
 # -- the alert ----------------------------------------------------------------------------------------------------------
 
-DEFINITION = ROOT / "tests" / "support" / "manifests" / "prometheusrule_crd.yml"
-
 
 @pytest.fixture
-def prometheus_rules(empty: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def prometheus_rules(empty: Shop) -> Iterator[Shop]:
     """Return a namespace on a cluster that has the kind PrometheusRule; its double is made and taken away where it has not."""
-    kind = Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
-    monkeypatch.setitem(KINDS, kind.name, kind)
-    manifest = yaml.safe_load(DEFINITION.read_text())
-    ref = Ref(kind.name, "", manifest["metadata"]["name"])
-    made = True
-    try:
-        empty.cluster.create(ref, manifest)
-    except Conflict:
-        made = False
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            empty.cluster.list(Query("PrometheusRule", empty.namespace))
-            break
-        except NotFound:
-            time.sleep(0.2)
-    yield empty
-    if made:
-        empty.cluster.delete(ref)
-        while time.monotonic() < deadline + 30:
-            try:
-                empty.cluster.get(ref)
-                time.sleep(0.2)
-            except NotFound:
-                break
+    with kinds.there(empty, "PrometheusRule", yaml.safe_load(DEFINITION.read_text())):
+        yield empty
 
 
+@RULES
 def test_a_prometheus_rule_is_made_where_the_cluster_has_that_kind(prometheus_rules: Shop) -> None:
     shop = prometheus_rules
     shop.create(bare(), wait=False)

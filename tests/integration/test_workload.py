@@ -351,7 +351,8 @@ REFUSED = [
     ("rollback", {"name": "nope"}, "there is no Deployment, StatefulSet or DaemonSet nope"),
     ("rollback", {"namespace": "nope"}, 'there is no namespace "nope"'),
     ("rollback", {"to_revision": 7}, "revision 7"),
-    ("rollback", {"to_revision": "last"}, "last"),
+    ("rollback", {"to_revision": "last"}, "rollback_to_revision must be a number that the history shows, 1 or more, got last"),
+    ("rollback", {"to_revision": 0}, "rollback_to_revision must be a number that the history shows, 1 or more, got 0"),
     ("rollback", {}, "revision"),
     ("rollback", {"kind": "DaemonSet"}, "DaemonSet {namespace}/web does not exist"),
 ]
