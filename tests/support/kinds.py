@@ -46,8 +46,18 @@ def there(shop: Shop, kind: str, manifest: dict[str, Any]) -> Iterator[None]:
     """Have the kind on the cluster; one that was made here goes again, unless somebody has come to use it meanwhile."""
     meta = {**manifest["metadata"], "labels": {OURS: "true"}}
     path = f"{ROOT}/{meta['name']}"
-    with contextlib.suppress(Conflict):
-        shop.cluster._json("POST", ROOT, {}, {**manifest, "metadata": meta})
+
+    def stands() -> bool:
+        """Return whether there is a definition that is not on its way out, if need be a new one."""
+        try:
+            shop.cluster._json("POST", ROOT, {}, {**manifest, "metadata": meta})
+        except Conflict:
+            with contextlib.suppress(NotFound):
+                return "deletionTimestamp" not in shop.cluster._json("GET", path)["metadata"]
+            return False
+        return True
+
+    until(stands, f"{kind} is defined")
     until(lambda: is_served(shop, kind), f"{kind} is served")
     before = shop.cluster._json("GET", path)["metadata"]
     yield
