@@ -8,56 +8,15 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import InvalidRequest
-from ansible_collections.progressive.delivery.plugins.module_utils.model import Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.model import Query, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.canary import Pods, canary_replicas
 from ansible_collections.progressive.delivery.plugins.module_utils.routes import gateway_api, ingress_nginx, istio, traefik
 from ansible_collections.progressive.delivery.plugins.module_utils.routes.patching import smallest_patch
 from ansible_collections.progressive.delivery.plugins.module_utils.routes.rules import Sides
 from support.fake import _json_patch
+from support.routes import destination_rule, http_route, ingress_route, main_ingress, virtual_service
 
 SIDES = Sides("web", "web-canary")
-
-
-def http_route(**spec: Any) -> dict[str, Any]:
-    """Return an HTTPRoute with a foreign rule before and after the one for web."""
-    rules = [
-        {"matches": [{"path": {"type": "PathPrefix", "value": "/api"}}], "backendRefs": [{"name": "api", "port": 80}]},
-        {
-            "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-            "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "x", "value": "y"}]}}],
-            "backendRefs": [{"group": "", "kind": "Service", "name": "web", "port": 80, "weight": 1}],
-            "timeouts": {"request": "10s"},
-        },
-        {"matches": [{"path": {"type": "Exact", "value": "/old"}}], "backendRefs": [{"name": "old", "port": 80}]},
-    ]
-    return {"kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": {"hostnames": ["shop.example.com"], "rules": rules, **spec}}
-
-
-def virtual_service(destination: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return a VirtualService with a foreign route, retries and a timeout."""
-    http = [
-        {"match": [{"uri": {"prefix": "/api"}}], "route": [{"destination": {"host": "api"}}]},
-        {
-            "route": [{"destination": destination or {"host": "web.shop.svc.cluster.local", "port": {"number": 80}}}],
-            "retries": {"attempts": 2},
-            "timeout": "10s",
-        },
-    ]
-    return {"kind": "VirtualService", "metadata": {"name": "web"}, "spec": {"hosts": ["shop.example.com"], "http": http}}
-
-
-def ingress_route() -> dict[str, Any]:
-    """Return an IngressRoute with a foreign route."""
-    routes = [
-        {"match": "Host(`shop.example.com`) && PathPrefix(`/api`)", "kind": "Rule", "services": [{"name": "api", "port": 80}]},
-        {
-            "match": "Host(`shop.example.com`) && PathPrefix(`/`)",
-            "kind": "Rule",
-            "middlewares": [{"name": "compress"}],
-            "services": [{"name": "web", "port": 80}],
-        },
-    ]
-    return {"kind": "IngressRoute", "metadata": {"name": "web"}, "spec": {"entryPoints": ["web"], "routes": routes}}
 
 
 PROVIDERS = {"gateway_api": (gateway_api, http_route), "istio": (istio, virtual_service), "traefik": (traefik, ingress_route)}
@@ -67,7 +26,7 @@ PROVIDERS = {"gateway_api": (gateway_api, http_route), "istio": (istio, virtual_
 @pytest.mark.parametrize("weight", [0, 1, 5, 33, 50, 99, 100])
 def test_a_weight_goes_into_the_manifest_and_comes_out_of_it(provider: Any, make: Any, weight: int) -> None:
     ref = Ref(provider.KIND, "shop", "web")
-    before = make()
+    before = {ref: make()}
     with_canary = provider.weighted(ref, before, SIDES, 10)
     after = provider.weighted(ref, with_canary, SIDES, weight)
     assert provider.split(ref, after, SIDES).weights == {"web": 100.0 - weight, "web-canary": float(weight)}
@@ -75,52 +34,62 @@ def test_a_weight_goes_into_the_manifest_and_comes_out_of_it(provider: Any, make
     # Taking the canary out gives back what was there, and all rules of others are as they were.
     gone = provider.weighted(ref, after, SIDES, None)
     assert gone == before
-    patch = smallest_patch(with_canary, after)
-    assert _json_patch(copy.deepcopy(with_canary), patch) == after
+    patch = smallest_patch(with_canary[ref], after[ref])
+    assert _json_patch(copy.deepcopy(with_canary[ref]), patch) == after[ref]
     assert len(patch) == (0 if weight == 10 else 2)
 
 
 @pytest.mark.parametrize(("provider", "make"), PROVIDERS.values(), ids=PROVIDERS)
 def test_a_weight_of_0_adds_nothing(provider: Any, make: Any) -> None:
-    ref, before = Ref(provider.KIND, "shop", "web"), make()
+    ref = Ref(provider.KIND, "shop", "web")
+    before = {ref: make()}
     assert provider.weighted(ref, before, SIDES, 0) == before
     assert provider.split(ref, before, SIDES).weights["web-canary"] == 0.0
 
 
 def test_a_subset_has_a_subset_as_its_canary() -> None:
-    ref = Ref("VirtualService", "shop", "web")
-    before = virtual_service({"host": "web", "subset": "v1"})
+    ref, rule = Ref("VirtualService", "shop", "web"), Ref("DestinationRule", "shop", "web")
+    before = {ref: virtual_service({"host": "web", "subset": "v1"}), rule: destination_rule("v1", "v2")}
+    assert istio.needs(ref, before[ref], SIDES) == (Query("DestinationRule", "shop"),)
     after = istio.weighted(ref, before, Sides("v1", "v2"), 20)
-    assert after["spec"]["http"][1]["route"][1] == {"destination": {"host": "web", "subset": "v2"}, "weight": 20}
-    other = istio.weighted(ref, virtual_service(), SIDES, 20)["spec"]["http"][1]["route"][1]["destination"]
+    assert after[ref]["spec"]["http"][1]["route"][1] == {"destination": {"host": "web", "subset": "v2"}, "weight": 20}
+    assert after[rule] == before[rule] and istio.service_of(ref, after, "v2") == "web"
+    # A subset that is not there is made where it is known of what, and goes with the canary.
+    with pytest.raises(InvalidRequest, match='has no subset "v3"; it has: v1, v2; add it, or give canary_labels'):
+        istio.weighted(ref, before, Sides("v1", "v3"), 20)
+    made = istio.weighted(ref, before, Sides("v1", "v3", labels={"version": "v3"}), 20)
+    assert made[rule] == destination_rule("v1", "v2", "v3")
+    assert istio.weighted(ref, made, Sides("v1", "v3", labels={"version": "v3"}), None) == before
+    with pytest.raises(InvalidRequest, match="no DestinationRule in namespace shop"):
+        istio.weighted(ref, {ref: before[ref]}, Sides("v1", "v2"), 20)
+
+
+def test_a_host_has_a_host_in_the_same_form_as_its_canary() -> None:
+    ref = Ref("VirtualService", "shop", "web")
+    after = istio.weighted(ref, {ref: virtual_service()}, SIDES, 20)[ref]
+    other = after["spec"]["http"][1]["route"][1]["destination"]
     assert other == {"host": "web-canary.shop.svc.cluster.local", "port": {"number": 80}}
-
-
-def ingress(**meta: Any) -> dict[str, Any]:
-    """Return an Ingress with a foreign path, and TLS."""
-    paths = [
-        {"path": "/api", "pathType": "Prefix", "backend": {"service": {"name": "api", "port": {"number": 80}}}},
-        {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}},
-    ]
-    spec = {"ingressClassName": "nginx", "rules": [{"host": "shop.example.com", "http": {"paths": paths}}], "tls": [{"secretName": "x"}]}
-    return {"kind": "Ingress", "metadata": {"name": "web", "namespace": "shop", **meta}, "spec": spec}
+    assert istio.needs(ref, after, SIDES) == () and istio.service_of(ref, {ref: after}, "web-canary") == "web-canary"
 
 
 def test_the_annotations_of_a_canary_sit_on_a_second_ingress_alone() -> None:
-    ref, main = Ref("Ingress", "shop", "web"), ingress()
-    made = ingress_nginx.weighted(ref, main, None, SIDES, 20)
-    assert made is not None and made["metadata"]["name"] == "web-canary" and "tls" not in made["spec"]
-    assert made["metadata"]["annotations"][ingress_nginx.CANARY] == "true"
-    assert made["metadata"]["annotations"][ingress_nginx.WEIGHT] == "20"
-    paths = made["spec"]["rules"][0]["http"]["paths"]
-    assert [path["backend"]["service"]["name"] for path in paths] == ["web-canary"] and made["spec"]["ingressClassName"] == "nginx"
-    assert ingress_nginx.split(ref, main, made, SIDES).weights == {"web": 80.0, "web-canary": 20.0}
-    assert ingress_nginx.weighted(ref, main, made, SIDES, 20) == made
-    assert ingress_nginx.weighted(ref, main, made, SIDES, None) is None
+    ref, second = Ref("Ingress", "shop", "web"), Ref("Ingress", "shop", "web-canary")
+    main = {ref: main_ingress(), second: None}
+    assert ingress_nginx.needs(ref, main[ref], SIDES) == (second,)
+    made = ingress_nginx.weighted(ref, main, SIDES, 20)
+    assert made[ref] == main[ref] and made[second]["metadata"]["name"] == "web-canary" and "tls" not in made[second]["spec"]
+    assert made[second]["metadata"]["annotations"][ingress_nginx.CANARY] == "true"
+    assert made[second]["metadata"]["annotations"][ingress_nginx.WEIGHT] == "20"
+    paths = made[second]["spec"]["rules"][0]["http"]["paths"]
+    assert [path["backend"]["service"]["name"] for path in paths] == ["web-canary"] and made[second]["spec"]["ingressClassName"] == "nginx"
+    assert ingress_nginx.split(ref, made, SIDES).weights == {"web": 80.0, "web-canary": 20.0}
+    assert ingress_nginx.weighted(ref, made, SIDES, 20) == made
+    assert ingress_nginx.weighted(ref, made, SIDES, None) == main
+    assert ingress_nginx.weighted(ref, main, SIDES, 0) == main
     with pytest.raises(InvalidRequest, match="no main Ingress"):
-        ingress_nginx.weighted(ref, ingress(annotations={ingress_nginx.CANARY: "true"}), None, SIDES, 20)
+        ingress_nginx.weighted(ref, {ref: main_ingress(annotations={ingress_nginx.CANARY: "true"})}, SIDES, 20)
     with pytest.raises(InvalidRequest, match="is no canary of"):
-        ingress_nginx.weighted(ref, main, ingress(name="web-canary"), SIDES, 20)
+        ingress_nginx.weighted(ref, {ref: main[ref], second: main_ingress(name="web-canary")}, SIDES, 20)
 
 
 REFUSED = {
@@ -133,16 +102,17 @@ REFUSED = {
 
 @pytest.mark.parametrize(("sides", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_in_the_route_is_refused(sides: Sides, sentence: str) -> None:
+    ref = Ref("HTTPRoute", "shop", "web")
     with pytest.raises(InvalidRequest, match=sentence):
-        gateway_api.weighted(Ref("HTTPRoute", "shop", "web"), http_route(), sides, 20)
+        gateway_api.weighted(ref, {ref: http_route()}, sides, 20)
 
 
 def test_several_rules_must_be_named() -> None:
     ref, route = Ref("HTTPRoute", "shop", "web"), http_route()
     route["spec"]["rules"].append({"matches": [{"path": {"value": "/shop"}}], "backendRefs": [{"name": "web", "port": 80}]})
     with pytest.raises(InvalidRequest, match="by several rules"):
-        gateway_api.weighted(ref, route, SIDES, 20)
-    after = gateway_api.weighted(ref, route, Sides("web", "web-canary", path="/shop"), 20)
+        gateway_api.weighted(ref, {ref: route}, SIDES, 20)
+    after = gateway_api.weighted(ref, {ref: route}, Sides("web", "web-canary", path="/shop"), 20)[ref]
     assert after["spec"]["rules"][1] == route["spec"]["rules"][1]
     assert [entry["weight"] for entry in after["spec"]["rules"][3]["backendRefs"]] == [80, 20]
 

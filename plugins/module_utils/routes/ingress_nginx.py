@@ -7,12 +7,12 @@ The main Ingress carries no canary annotation: with one it would itself be a can
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import ANNOTATION_PREFIX, Manifest, Ref, annotations, metadata
-from .rules import Rule, Sides, Split, choose
+from ..model import ANNOTATION_PREFIX, Manifest, Query, Ref, annotations, metadata
+from .rules import Documents, Mirror, Rule, Sides, Split, choose, main_of
 
 KIND = "Ingress"
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -48,8 +48,24 @@ def check_main(ref: Ref, manifest: Manifest) -> None:
         )
 
 
-def split(ref: Ref, manifest: Manifest, canary: Manifest | None, sides: Sides) -> Split:
+def known(ref: Ref, documents: Documents) -> list[Rule]:
+    """Return the rules of the route, with what the objects beside it say of them."""
+    return rules(main_of(ref, documents))
+
+
+def needs(ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
+    """Return what else belongs to the route: the canary's Ingress."""
+    return (twin(ref),)
+
+
+def service_of(_ref: Ref, _documents: Documents, name: str) -> str:
+    """Return the Service of a side: its name is the side's own."""
+    return name
+
+
+def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what; without the canary's Ingress all is stable's."""
+    manifest, canary = main_of(ref, documents), documents.get(twin(ref))
     check_main(ref, manifest)
     chosen = choose(ref, rules(manifest), sides)
     share = 0.0
@@ -64,14 +80,20 @@ def _number(manifest: Manifest, key: str, default: int) -> int:
     return int(text) if text.isdigit() else default
 
 
-def weighted(ref: Ref, manifest: Manifest, canary: Manifest | None, sides: Sides, weight: int | None) -> Manifest | None:
-    """Return the canary's Ingress for a weight, None for none: it is made from the main one, of the chosen paths alone."""
+def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
+    """Return the documents in which the canary's Ingress has a weight; None takes it away.
+
+    It is made from the main one, of the chosen paths alone.
+    """
+    manifest, canary = main_of(ref, documents), documents.get(twin(ref))
     check_main(ref, manifest)
     chosen = {rule.index for rule in choose(ref, rules(manifest), sides)}
     if canary is not None and annotations(canary).get(CANARY) != "true":
         raise InvalidRequest(f"{twin(ref)} exists and is no canary of {ref}; rename it, since that is what the canary's Ingress is called")
-    if weight is None or (canary is None and weight == 0):
-        return None if weight is None else canary
+    if weight is None:
+        return {**documents, twin(ref): None}
+    if canary is None and weight == 0:
+        return documents
     made: dict[str, Any] = copy.deepcopy(canary) if canary is not None else _made(ref, manifest)
     made["spec"] = {**(made.get("spec") or {}), "rules": _rules(manifest, chosen, sides)}
     made["metadata"]["annotations"] = {
@@ -80,7 +102,7 @@ def weighted(ref: Ref, manifest: Manifest, canary: Manifest | None, sides: Sides
         WEIGHT: str(weight if TOTAL not in annotations(made) else weight * _number(made, TOTAL, 100) // 100),
         MADE_FOR: ref.name,
     }
-    return made
+    return {**documents, twin(ref): made}
 
 
 def _made(ref: Ref, manifest: Manifest) -> dict[str, Any]:
@@ -121,3 +143,17 @@ def _with_backend(path: Mapping[str, Any], name: str) -> dict[str, Any]:
     copied = copy.deepcopy(dict(path))
     copied["backend"]["service"]["name"] = name
     return copied
+
+
+def mirrored(ref: Ref, _documents: Documents, _sides: Sides, _mirror: Mirror | None) -> Documents:
+    """Raise InvalidRequest: the annotation mirror-target takes a URI, copies everything, and not every controller honours it."""
+    raise InvalidRequest(
+        f"provider ingress_nginx does not mirror {ref}: its annotation mirror-target takes no Service, no share and no methods, and"
+        " Traefik does not honour it; lead the host through an HTTPRoute (gateway_api), a VirtualService (istio) or an IngressRoute"
+        " (traefik)"
+    )
+
+
+def unfit(_service: Manifest) -> str:
+    """Return why a Service cannot be a shadow; none is ever asked."""
+    return ""
