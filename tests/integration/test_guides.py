@@ -18,6 +18,8 @@ from support.live import APPLICATION, BIN, ROOT, WEB, Shop, clean_environment
 pytestmark = pytest.mark.cluster
 GUIDES = ROOT / "docs" / "guides"
 BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Whose commands are run, and looked at more closely, in a test of its own.
+ELSEWHERE = {"choosing_a_strategy.md": "test_recommend.py", "good_practices.md": "test_practices.py"}
 # What is there when a guide begins.
 APPLICATIONS = {"blue_green.md": APPLICATION}
 PLACES = (("registry.example.com/web", "localhost:32000/podinfo"), ("registry.example.com", "localhost:32000"))
@@ -35,7 +37,9 @@ def steps(text: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("guide", sorted(path.name for path in GUIDES.glob("*.md") if steps(path.read_text())))
+@pytest.mark.parametrize(
+    "guide", sorted(path.name for path in GUIDES.glob("*.md") if steps(path.read_text()) and path.name not in ELSEWHERE)
+)
 def test_commands_of_a_guide_run_as_they_stand(empty: Shop, tmp_path: Path, guide: str) -> None:
     found = steps((GUIDES / guide).read_text())
     empty.apply(APPLICATIONS.get(guide, WEB))
@@ -78,3 +82,8 @@ def test_who_has_the_role_of_the_guide_can_release(shop: Shop, tmp_path: Path) -
     assert done.returncode == 0, done.stdout
     done = shop.playbook("progressive.delivery.rollback", {f"rollback_{key}": value for key, value in common.items()})
     assert done.returncode == 0, done.stdout
+
+
+def test_the_other_guides_are_run_where_it_is_said() -> None:
+    for guide, test in ELSEWHERE.items():
+        assert f'"{guide}"' in (ROOT / "tests" / "integration" / test).read_text()

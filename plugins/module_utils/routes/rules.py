@@ -7,12 +7,12 @@ import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Optional
 
 from ..errors import InvalidRequest, NotFound
 from ..model import Manifest, Ref
 
-Documents = Mapping[Ref, Manifest | None]
+Documents = Mapping[Ref, Optional[Manifest]]
 """The objects that make a route, as they are or shall be: its own, and those beside it; None is one that is not there."""
 
 
@@ -39,7 +39,11 @@ class Sides:
 
     def names(self, rule: Rule) -> bool:
         """Return whether a rule is what rule, host and path name."""
-        return _is_named(rule, self)
+        return (
+            (self.rule is None or self.rule in (rule.name, str(rule.number)))
+            and (self.host is None or self.host in rule.hosts)
+            and (self.path is None or self.path == rule.path)
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> l
     sides.check()
     originals = [rule for rule in rules if rule.copy_of is None]
     there = "; ".join(str(rule) for rule in originals) or "none"
-    found = [rule for rule in originals if _is_named(rule, sides)]
+    found = [rule for rule in originals if sides.names(rule)]
     if not found:
         raise InvalidRequest(f"{ref} has no rule for {_asked(sides)}; its rules are: {there}")
     mine = [rule for rule in found if sides.stable in rule.weights]
@@ -161,15 +165,6 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> l
             )
     chosen = {rule.index for rule in plain}
     return plain + [rule for rule in rules if rule.copy_of in chosen]
-
-
-def _is_named(rule: Rule, sides: Sides) -> bool:
-    """Return whether a rule is what the options name."""
-    return (
-        (sides.rule is None or sides.rule in (rule.name, str(rule.number)))
-        and (sides.host is None or sides.host in rule.hosts)
-        and (sides.path is None or sides.path == rule.path)
-    )
 
 
 def _is_audience(rule: Rule, sides: Sides) -> bool:
