@@ -18,7 +18,7 @@ from ansible_collections.progressive.delivery.plugins.modules import set_image
 from support.answering import Server
 from support.live import Shop
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.oldest]
 
 # {step: (options, whether the first run changes something)}, in an order in which they build on each other.
 STEPS: list[tuple[str, dict[str, Any], bool]] = [

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 from support.guides import BLOCK, GUIDES, ROUTED, follow, with_commands
-from support.live import APPLICATION, WEB, Shop
+from support.live import APPLICATION, ROOT, WEB, Shop
 
 pytestmark = pytest.mark.cluster
+# Whose commands are run, and looked at more closely, in a test of its own.
+ELSEWHERE = {"choosing_a_strategy.md": "test_recommend.py", "good_practices.md": "test_practices.py"}
 # What is there when a guide begins.
 APPLICATIONS = {"blue_green.md": APPLICATION}
 
 
-@pytest.mark.parametrize("guide", [name for name in with_commands() if name not in ROUTED])
+@pytest.mark.parametrize("guide", [name for name in with_commands() if name not in ROUTED and name not in ELSEWHERE])
 def test_commands_of_a_guide_run_as_they_stand(empty: Shop, tmp_path: Path, guide: str) -> None:
     empty.apply(APPLICATIONS.get(guide, WEB))
     follow(guide, empty, tmp_path)
@@ -46,3 +48,8 @@ def test_who_has_the_role_of_the_guide_can_release(shop: Shop, tmp_path: Path) -
     assert done.returncode == 0, done.stdout
     done = shop.playbook("progressive.delivery.rollback", {f"rollback_{key}": value for key, value in common.items()})
     assert done.returncode == 0, done.stdout
+
+
+def test_the_other_guides_are_run_where_it_is_said() -> None:
+    for guide, test in ELSEWHERE.items():
+        assert f'"{guide}"' in (ROOT / "tests" / "integration" / test).read_text()

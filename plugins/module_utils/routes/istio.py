@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InvalidRequest
 from ..model import Manifest, Query, Ref, metadata
 from .colored import Backend
-from .rules import Documents, Rule, Sides, Split, choose, main_of, split_of
+from .rules import Documents, Mirror, Mirroring, Rule, Sides, Split, choose, main_of, split_of
 
 KIND = "VirtualService"
 SUBSETS = "DestinationRule"
@@ -20,7 +20,8 @@ def rules(manifest: Manifest) -> list[Rule]:
     """Return the HTTP routes of the VirtualService, in their order; TCP and TLS routes are not split."""
     spec = manifest.get("spec") or {}
     hosts = tuple(spec.get("hosts") or ())
-    return [_rule(index, entry, hosts) for index, entry in enumerate(spec.get("http") or [])]
+    entries = spec.get("http") or []
+    return _mirroring(()).copies(entries, [_rule(index, entry, hosts) for index, entry in enumerate(entries)])
 
 
 def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
@@ -38,7 +39,7 @@ def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
         paths[0],
         weights,
         tuple(condition for match in matches for condition in _conditions(match)),
-        _mirror_of(entry),
+        _mirrors(entry),
     )
 
 
@@ -54,12 +55,22 @@ def _conditions(match: Mapping[str, Any]) -> list[str]:
     return found + ([str(next(iter(match["method"].values())))] if match.get("method") else [])
 
 
-def _mirror_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return who gets copies, and of how many percent; all where none are named."""
-    if not entry.get("mirror"):
-        return None
-    share = (entry.get("mirrorPercentage") or {}).get("value")
-    return {"to": side(entry["mirror"]), "percent": 100.0 if share is None else share}
+def _mirrors(entry: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return who gets copies, and of how many percent; all where none are named. Of the two forms a route has one."""
+    found = [(entry["mirror"], entry.get("mirrorPercentage"))] if entry.get("mirror") else []
+    found += [(each.get("destination") or {}, each.get("percentage")) for each in entry.get("mirrors") or []]
+    return tuple({"to": side(where), "percent": _percent(share)} for where, share in found)
+
+
+def _percent(share: Mapping[str, Any] | None) -> float:
+    """Return a share in percent: all where there is none, and 0 where it has no value."""
+    value: float = 100 if share is None else share.get("value") or 0
+    return value
+
+
+def known(ref: Ref, documents: Documents) -> list[Rule]:
+    """Return the rules of the route, with what the objects beside it say of them."""
+    return rules(main_of(ref, documents))
 
 
 def needs(ref: Ref, manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
@@ -68,10 +79,15 @@ def needs(ref: Ref, manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
 
 
 def _destinations(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
-    """Yield every destination of the VirtualService's HTTP routes."""
-    for entry in (manifest.get("spec") or {}).get("http") or []:
+    """Yield every destination of the VirtualService's HTTP routes, and then of their mirrors."""
+    entries = (manifest.get("spec") or {}).get("http") or []
+    for entry in entries:
         for route in entry.get("route") or []:
             yield route.get("destination") or {}
+    for entry in entries:
+        yield entry.get("mirror") or {}
+        for mirror in entry.get("mirrors") or []:
+            yield mirror.get("destination") or {}
 
 
 def backends(manifest: Manifest) -> Iterator[Backend]:
@@ -145,7 +161,7 @@ def _subsets(manifest: Manifest) -> list[dict[str, Any]]:
 
 def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    return split_of(ref, rules(main_of(ref, documents)), sides)
+    return split_of(ref, known(ref, documents), sides)
 
 
 def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
@@ -180,3 +196,60 @@ def _twin(destination: Mapping[str, Any], sides: Sides) -> dict[str, Any]:
         return {**destination, "subset": sides.canary}
     _service, dot, rest = (destination.get("host") or "").partition(".")
     return {**destination, "host": f"{sides.canary}{dot}{rest}"}
+
+
+def mirrored(ref: Ref, documents: Documents, sides: Sides, mirror: Mirror | None) -> Documents:
+    """Return the VirtualService in which the chosen routes' requests are copied to the canary's side; None ends that."""
+    if mirror is not None and (mirror.body is not None or mirror.most_bytes is not None):
+        raise InvalidRequest(f"{ref}: mirror_body and max_body_size are for provider traefik; Istio has no such setting")
+    after = copy.deepcopy(main_of(ref, documents))
+    subsets = [
+        subset["name"] for key, entry in documents.items() if key.kind == SUBSETS and entry is not None for subset in _subsets(entry)
+    ]
+    _mirroring(subsets).apply(ref, after["spec"]["http"], rules(after), sides, mirror)
+    return {**documents, ref: after}
+
+
+def unfit(_service: Manifest) -> str:
+    """Return why a Service cannot be a shadow; any can."""
+    return ""
+
+
+def _mirroring(subsets: Sequence[str]) -> Mirroring:
+    """Return how a mirror is written, where there are these subsets."""
+
+    def put(entry: dict[str, Any], sides: Sides, mirror: Mirror) -> None:
+        old = entry.get("mirror")
+        share = {"value": mirror.percent}
+        if old and side(old) == sides.canary:
+            if _percent(entry.get("mirrorPercentage")) != mirror.percent:
+                entry["mirrorPercentage"] = share
+            return
+        if old:
+            raise InvalidRequest(
+                f'a rule that leads to "{sides.stable}" has the field mirror, of somebody else, to "{side(old)}", and Istio takes no'
+                " further one beside it; write that one as an entry of mirrors, or end it"
+            )
+        mirrors = entry.setdefault("mirrors", [])
+        mine = next((each for each in mirrors if side(each.get("destination") or {}) == sides.canary), None)
+        if mine is None:
+            stable = next(each["destination"] for each in entry["route"] if side(each["destination"]) == sides.stable)
+            if stable.get("subset") and sides.canary not in subsets:
+                stable = {key: value for key, value in stable.items() if key != "subset"}
+            mirrors.append({"destination": _twin(stable, sides), "percentage": share})
+        elif _percent(mine.get("percentage")) != mirror.percent:
+            mine["percentage"] = share
+
+    return Mirroring("match", lambda method: {"exact": method}, lambda match: str(next(iter(match.values()))), put, _take)
+
+
+def _take(entry: dict[str, Any], sides: Sides) -> None:
+    """Take the mirror to the canary's side out of a route, in either form."""
+    if entry.get("mirror") and side(entry["mirror"]) == sides.canary:
+        entry.pop("mirror")
+        entry.pop("mirrorPercentage", None)
+    left = [each for each in entry.get("mirrors") or [] if side(each.get("destination") or {}) != sides.canary]
+    if left:
+        entry["mirrors"] = left
+    else:
+        entry.pop("mirrors", None)
