@@ -10,7 +10,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,11 +25,9 @@ PLAYBOOK = "progressive.delivery.canary"
 
 
 @pytest.fixture
-def web(routed_kubeconfig: str) -> Iterator[Application]:
+def web(application: Application) -> Application:
     """Return a namespace with the application in version 1.0.0, without a route."""
-    with Application(routed_kubeconfig) as found:
-        found.deploy()
-        yield found
+    return application
 
 
 def variables(web: Application, provider: Provider, image: str = "2.0.0", **more: Any) -> dict[str, Any]:
@@ -46,6 +43,7 @@ def variables(web: Application, provider: Provider, image: str = "2.0.0", **more
         "pause": 1,
         "observe_interval": 1,
         "settle": 2,
+        "probe": {"url": web.base(provider.router), "headers": {"Host": web.host}, "version_field": "version", "rate": 200},
         "drain": 1,
         "timeout": 90,
         "smoke_tests": [{"path": "/healthz"}, {"path": "/version", "retries": 1}],
