@@ -128,6 +128,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="copied requests",
             tools="a router (mirror)",
             suits="a rehearsal that no user sees",
+            playbook="progressive.delivery.shadow",
         ),
     )
 }
