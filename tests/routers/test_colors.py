@@ -76,7 +76,8 @@ def router(variant: Provider) -> str:
 def test_a_release_and_its_way_back_lose_no_request(shop: Routed, variant: Provider) -> None:
     chosen = {"provider": variant.name, "name": "web"}
     given = {"blue_green_provider": variant.name, "blue_green_scale_down_delay": 0, "blue_green_observe": 1}
-    with shop.traffic_at(router(variant)) as traffic:
+    # Ten seconds: a machine that is busy may be slow, and a pod that is gone never answers.
+    with shop.traffic_at(router(variant), timeout=10) as traffic:
         done = shop.blue_green(**given)
         assert done.returncode == 0, done.stdout
         assert shop.get("Deployment", "web-blue")["spec"]["replicas"] == 0
