@@ -97,7 +97,7 @@ def test_a_canary_that_is_aborted_and_one_that_is_released_lose_no_request(web: 
         canary(web, provider, state="aborted")
         assert web.state(KINDS[provider.name]) == before and web.image() == "1.0.0"
         canary(web, provider, steps=[50, 100])
-    assert traffic.seen["failed"] == 0, traffic.seen
+    assert traffic.seen["failed"] == 0, json.dumps(traffic.seen)
     assert set(traffic.seen["versions"]) == {"1.0.0", "2.0.0"}
     assert web.state(KINDS[provider.name]) == before
     assert web.image() == "2.0.0" and set(web.ask(provider.router, 50)) == {"2.0.0"}
@@ -123,7 +123,7 @@ def test_an_abort_at_each_step_and_a_canary_that_gets_sick_lose_no_request(web: 
         output, _nothing = process.communicate(timeout=120)
         assert process.returncode != 0 and "all traffic is on web, which is as it was, and the canary is gone" in output, output
         assert web.state("HTTPRoute") == before
-    assert traffic.seen["failed"] == 0, traffic.seen
+    assert traffic.seen["failed"] == 0, json.dumps(traffic.seen)
     assert web.image() == "1.0.0" and web.get("Deployment", "web")["spec"]["replicas"] == 3
 
 
@@ -166,7 +166,7 @@ def test_a_run_that_is_killed_between_two_steps_goes_on_where_it_was(web: Applic
         canary(web, ISTIO, **subsets)
         done.set()
         watcher.join()
-    assert traffic.seen["failed"] == 0, traffic.seen
+    assert traffic.seen["failed"] == 0, json.dumps(traffic.seen)
     # Not from the beginning again: it only fell when stable had the new image.
     assert [weight for weight in lowest if weight < 50] == [], lowest
     assert web.state("VirtualService", "DestinationRule") == before and web.image() == "2.0.0"
