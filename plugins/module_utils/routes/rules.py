@@ -38,7 +38,10 @@ class Sides:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of a route: where it is, and who gets its requests. ``weights`` {backend: weight as it is written}."""
+    """One rule of a route: where it is, and who gets its requests. ``weights`` {backend: weight as it is written}.
+
+    ``keeps`` says that its only backend is the one that a cookie of the request names: it keeps a user on his side.
+    """
 
     index: int
     name: str
@@ -47,6 +50,7 @@ class Rule:
     weights: Mapping[str, int]
     conditions: tuple[str, ...] = ()
     mirror: Mapping[str, Any] | None = None
+    keeps: bool = False
 
     def __str__(self) -> str:
         """Return the rule as a sentence names it."""
@@ -139,8 +143,8 @@ def _is_named(rule: Rule, sides: Sides) -> bool:
 
 
 def _is_audience(rule: Rule, sides: Sides) -> bool:
-    """Return whether a rule is one that picks an audience for the canary."""
-    return bool(rule.conditions) and list(rule.weights) == [sides.canary]
+    """Return whether a rule is one that picks an audience for the canary, or keeps users on their side."""
+    return rule.keeps or (bool(rule.conditions) and list(rule.weights) == [sides.canary])
 
 
 def _asked(sides: Sides) -> str:
