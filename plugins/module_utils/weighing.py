@@ -15,9 +15,8 @@ from .routing import Moved, Route, check_side, move
 Weights = dict[str, float]
 
 
-def weigh_routes(options: Mapping[str, Any], cluster: Cluster, check: bool) -> Result:
-    """Set the canary's weight in the routes that the options name, all or none."""
-    weight = wanted_weight(options)
+def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluster, check: bool) -> Result:
+    """Set the canary's weight in the routes that the options name, all or none; None takes it out of them."""
     stable, canary = options["stable"], options["canary"]
     labels = {str(key): str(value) for key, value in (options.get("canary_labels") or {}).items()}
     routes = Route.listed(options, stable, canary, labels)

@@ -16,6 +16,9 @@ description:
   - V(gateway_api) sets the weights of an HTTPRoute's backends, V(istio) those of a VirtualService's destinations - two hosts,
     or two subsets of one -, V(traefik) those of an IngressRoute's services. V(ingress_nginx) makes a second Ingress called
     C(<name>-canary) from the main one and sets its annotations; the main Ingress carries none of them.
+  - V(replicas) needs no router. Two Deployments behind one Service share its requests by their numbers of pods, so a weight is
+    as close as pods can come to it, and what is achieved is returned. The side that grows gets its pods first, and only when
+    they are ready does the other one lose any.
   - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
     first is made; where one is refused none moves.
   - A side that would get more requests than before and has no ready endpoints is refused.
@@ -28,33 +31,55 @@ options:
     description: What does the routing.
     type: str
     default: gateway_api
-    choices: [gateway_api, ingress_nginx, istio, traefik]
+    choices: [gateway_api, ingress_nginx, istio, replicas, traefik]
   stable:
-    description: The side that has the requests - a Service of the route, or for V(istio) also a subset.
+    description:
+      - The side that has the requests - a Service of the route, or for V(istio) also a subset.
+      - For V(replicas) the Deployment; O(name) is the Service that sends to the pods of both.
     type: str
     required: true
   canary:
-    description: The side that gets the share - a Service in the same namespace, or for V(istio) also a subset.
+    description: The side that gets the share - a Service in the same namespace, for V(istio) also a subset, for V(replicas) a Deployment.
     type: str
     required: true
   weight:
     description: Percent of the requests that go to the canary, 0 to 100. At 0 it gets none, at 100 stable gets none.
     type: int
   state:
-    description: V(absent) takes the canary out of the route, with all that was put there for it; stable gets everything.
+    description: >-
+      V(absent) takes the canary out of the route, with all that was put there for it; stable gets everything. For V(replicas)
+      stable has all pods again and the canary none.
     type: str
     default: present
     choices: [absent, present]
   canary_labels:
     description: For V(istio) with subsets, the labels of the canary's pods, by which its subset is made where it is missing.
     type: dict
+  total:
+    description:
+      - For V(replicas), how many pods both sides share. Strictly between 0 and 100 percent neither side has none, unless there is
+        one pod and no surge.
+      - The default is what was noted when the first weight was set, else what both have now. It is noted on stable as the
+        annotation C(progressive.delivery/canary-total), which goes with the canary.
+    type: int
+  max_surge:
+    description:
+      - For V(replicas), pods beyond O(total) that may be used to come closer to the weight, as a number or a percentage; with any,
+        one more is tried.
+      - The rule is that of the filter P(progressive.delivery.canary_replicas#filter).
+    type: str
+    default: 25%
+  wait_timeout:
+    description: For V(replicas), seconds for the pods of the side that grows to get ready.
+    type: float
+    default: 300
   force:
-    description: Send requests even to a side that has no ready endpoints.
+    description: Send requests even to a side that has no ready endpoints; for V(replicas), wait for no pod.
     type: bool
     default: false
   annotations:
     description:
-      - Annotations that the first route gets in the same patch.
+      - Annotations that the first route gets in the same patch; for V(replicas) the Service, before any pod.
       - Text is kept as it is, anything else as JSON; a null or empty value takes one away.
     type: dict
 seealso:
@@ -91,6 +116,16 @@ EXAMPLES = r"""
     canary: v2
     weight: 20
 
+- name: No router - of ten pods behind the Service web two are the canary's
+  progressive.delivery.set_canary_weight:
+    namespace: shop
+    provider: replicas
+    name: web
+    stable: web
+    canary: web-canary
+    weight: 20
+    total: 10
+
 - name: The canary is taken out of the route
   progressive.delivery.set_canary_weight:
     namespace: shop
@@ -112,10 +147,20 @@ after:
   type: dict
   sample: {weights: {web: 80, web-canary: 20}}
 weights:
-  description: Percent of the requests of each side.
+  description: Percent of the requests of each side; for V(replicas) what the pods make of it.
   returned: success
   type: dict
   sample: {web: 80, web-canary: 20}
+replicas:
+  description: The pods of each side.
+  returned: for provider V(replicas)
+  type: dict
+  sample: {web: 8, web-canary: 2}
+achieved:
+  description: The percentage of the pods that are the canary's, beside the weight that was asked for.
+  returned: for provider V(replicas)
+  type: float
+  sample: 20.0
 actions:
   description: What was done, one sentence each.
   returned: success
@@ -134,16 +179,20 @@ from typing import Any
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Cluster, Result
 from ansible_collections.progressive.delivery.plugins.module_utils.routing import ROUTE_OPTIONS
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module
-from ansible_collections.progressive.delivery.plugins.module_utils.weighing import weigh_routes
+from ansible_collections.progressive.delivery.plugins.module_utils.sharing import share_pods
+from ansible_collections.progressive.delivery.plugins.module_utils.weighing import wanted_weight, weigh_routes
 
 OPTIONS = {
     **ROUTE_OPTIONS,
-    "provider": {"type": "str", "default": "gateway_api", "choices": ["gateway_api", "ingress_nginx", "istio", "traefik"]},
+    "provider": {"type": "str", "default": "gateway_api", "choices": ["gateway_api", "ingress_nginx", "istio", "replicas", "traefik"]},
     "stable": {"type": "str", "required": True},
     "canary": {"type": "str", "required": True},
     "weight": {"type": "int"},
     "state": {"type": "str", "default": "present", "choices": ["absent", "present"]},
     "canary_labels": {"type": "dict"},
+    "total": {"type": "int"},
+    "max_surge": {"type": "str", "default": "25%"},
+    "wait_timeout": {"type": "float", "default": 300},
     "force": {"type": "bool", "default": False},
     "annotations": {"type": "dict"},
 }
@@ -151,7 +200,10 @@ OPTIONS = {
 
 def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Progress = quiet) -> Result:
     """Give the canary its share of the requests."""
-    return weigh_routes(options, cluster, check)
+    weight = wanted_weight(options)
+    if options["provider"] == "replicas":
+        return share_pods(options, weight, cluster, check, progress)
+    return weigh_routes(options, weight, cluster, check)
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ OURS, CORE, KUBECTL = "this collection", "kubernetes.core", "kubectl"
 PEERS = (OURS, CORE, KUBECTL)
 # rollout_info reads the Deployment, its revisions and its pods. Peers read the Deployment alone for READ; for HISTORY
 # kubectl reads all of that with one command, which kubernetes.core has no task for.
-READ, HISTORY, SCALE, SET_IMAGE, UNDO = "read", "read with pods", "scale", "set image", "undo"
-NAMES = (READ, HISTORY, SCALE, SET_IMAGE, UNDO)
+READ, HISTORY, SCALE, SET_IMAGE, UNDO, WEIGHT = "read", "read with pods", "scale", "set image", "undo", "canary weight"
+NAMES = (READ, HISTORY, SCALE, SET_IMAGE, UNDO, WEIGHT)
+NGINX = "nginx.ingress.kubernetes.io"
 # Tried in a first round that does not count: all three fill their caches then.
 WARM_UP = 1
 
@@ -46,6 +47,7 @@ def measure(bench: Bench, rounds: int) -> list[Work]:
             shop.create(idle, wait=False)
             shop.create(deployment(_target("image", peer), replicas=0), wait=False)
             _with_history(_home(shop, apart, peer), _target("undo", peer))
+            _with_canary(shop, _target("weight", peer))
         shop.create(deployment("web", replicas=2))
         tasks = []
         for number in range(rounds + WARM_UP):
@@ -84,6 +86,19 @@ def _with_history(shop: Shop, name: str) -> None:
     wait_for_rollout(shop.cluster, ref, 60, Goal(revision=2))
 
 
+def _with_canary(shop: Shop, name: str) -> None:
+    """Make an Ingress and the Ingress of its canary, with no pods: peers only set the annotation, ours looks at the route first."""
+    for ingress, notes in ((name, {}), (f"{name}-canary", {"canary": "true", "canary-weight": "5"})):
+        backend = {"service": {"name": ingress, "port": {"number": 80}}}
+        paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+        annotations = {f"{NGINX}/{key}": value for key, value in notes.items()}
+        meta = {"name": ingress, "annotations": annotations}
+        spec = {"rules": [{"host": f"{name}.example.com", "http": {"paths": paths}}]}
+        shop.create({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": meta, "spec": spec})
+        ports = {"ports": [{"port": 80}], "selector": {"app": ingress}}
+        shop.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": ingress}, "spec": ports})
+
+
 def _task(bench: Bench, shop: Shop, work: str, peer: str, number: int) -> dict[str, Any]:
     """Return the task that does the work in round ``number``; each round changes what the one before left."""
     replicas, image = 2 - number % 2, f"{IMAGE}:{number % 2 + 1}.0.0"
@@ -106,6 +121,14 @@ def _task(bench: Bench, shop: Shop, work: str, peer: str, number: int) -> dict[s
         ours = {"progressive.delivery.undo_rollout": {**about, "name": name, "to_revision": number + 1}}
         core = {"kubernetes.core.k8s_rollback": {**about, **object_of, "name": name}}
         words = ["rollout", "undo", f"deployment/{name}"]
+    elif work == WEIGHT:
+        name, weight = _target("weight", peer), 20 + number % 2
+        sides = {"stable": name, "canary": f"{name}-canary", "force": True}
+        ours = {"progressive.delivery.set_canary_weight": {**about, "provider": "ingress_nginx", "name": name, **sides, "weight": weight}}
+        patch = {"metadata": {"annotations": {f"{NGINX}/canary-weight": str(weight)}}}
+        where = {"api_version": "networking.k8s.io/v1", "kind": "Ingress", "name": f"{name}-canary"}
+        core = {"kubernetes.core.k8s": {**about, **where, "state": "patched", "definition": patch}}
+        words = ["annotate", "--overwrite", f"ingress/{name}-canary", f"{NGINX}/canary-weight={weight}"]
     else:
         name = _target("image", peer)
         patch = {"spec": {"template": {"spec": {"containers": [{"name": "app", "image": image}]}}}}

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support.fake import FakeCluster
-from support.live import Shop
+from support.live import APPLICATION, Shop
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,8 @@ def cluster(request: pytest.FixtureRequest, kubeconfig: str) -> Iterator[tuple[A
 
 @pytest.fixture
 def shop(kubeconfig: str) -> Iterator[Shop]:
-    """Return a namespace on the real cluster with the application."""
+    """Return a namespace on the real cluster with the application, and a route that leads to it."""
     with Shop(kubeconfig) as found:
         found.apply()
+        found.apply(APPLICATION.with_name("routes.yml"))
         yield found

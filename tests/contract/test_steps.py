@@ -14,6 +14,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     pause_rollout,
     release_lock,
     scale,
+    set_canary_weight,
     set_image,
     set_strategy,
     switch_color,
@@ -25,6 +26,7 @@ from support.live import Shop
 
 pytestmark = pytest.mark.cluster
 SAID = ("changed", "before", "after", "actions", "msg", "reason", "color", "previous_color", "from_revision", "to_revision", "images")
+SPLIT = {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": "web-canary"}
 STEPS: list[tuple[Any, dict[str, Any]]] = [
     (release_lock, {"name": "web", "holder": "contract"}),
     (clone_workload, {"name": "web-green", "source": "web-blue", "labels": {"version": "green"}}),
@@ -38,11 +40,17 @@ STEPS: list[tuple[Any, dict[str, Any]]] = [
     (switch_color, {"name": "web", "color": "blue", "annotations": {"progressive.delivery/phase": "released"}}),
     (switch_color, {"name": "web", "color": "green"}),
     (switch_color, {"name": "web", "color": "green", "force": True, "wait": False}),
+    (set_canary_weight, {**SPLIT, "weight": 20, "annotations": {"progressive.delivery/phase": "running"}}),
+    (set_canary_weight, {**SPLIT, "weight": 100}),
+    (set_canary_weight, {**SPLIT, "state": "absent"}),
+    (set_canary_weight, {**SPLIT, "weight": 5, "stable": "nope"}),
+    (set_canary_weight, {**SPLIT, "weight": 5, "canary": "nope"}),
+    (set_canary_weight, {**SPLIT, "weight": 5, "provider": "gateway_api", "name": "nope"}),
     (scale, {"name": "nope", "replicas": 1}),
     (set_image, {"name": "web-blue", "images": {"nope": "a:1"}}),
     (undo_rollout, {"name": "web-blue", "to_revision": 9}),
 ]
-KINDS = ("Deployment", "Service", "Lease", "HorizontalPodAutoscaler", "ReplicaSet", "Pod", "EndpointSlice")
+KINDS = ("Deployment", "Ingress", "Service", "Lease", "HorizontalPodAutoscaler", "ReplicaSet", "Pod", "EndpointSlice")
 
 
 def copied(shop: Shop) -> FakeCluster:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..errors import InvalidRequest
+from ..model import ANNOTATION_PREFIX, Manifest, Ref, annotations
+
+TOTAL = ANNOTATION_PREFIX + "canary-total"
+"""On the stable Deployment: how many pods both sides share while there is a canary."""
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,31 @@ def canary_replicas(total: int, weight: int, max_weight: int = 100, max_surge: i
 def _distance(pods: Pods, weight: int, max_weight: int) -> Fraction:
     """Return how far the share of the pods is from the wanted one."""
     return abs(Fraction(pods.canary, pods.stable + pods.canary) - Fraction(weight, max_weight))
+
+
+def replicas_of(workload: Manifest) -> int:
+    """Return how many pods a workload asks for; the API's default is 1."""
+    asked = (workload.get("spec") or {}).get("replicas")
+    return 1 if asked is None else int(asked)
+
+
+def total_of(stable: Manifest, canary: Manifest, wanted: int | None) -> int:
+    """Return how many pods both sides share: what is asked for, else what was noted, else what they have now."""
+    if wanted is not None:
+        return wanted
+    noted = annotations(stable).get(TOTAL, "")
+    return int(noted) if noted.isdigit() else replicas_of(stable) + replicas_of(canary)
+
+
+def check_behind(service: Ref, manifest: Manifest, workload: Ref, deployment: Manifest) -> None:
+    """Raise InvalidRequest where the Service does not send to the pods of the Deployment."""
+    selector = (manifest.get("spec") or {}).get("selector") or {}
+    labels = (((deployment.get("spec") or {}).get("template") or {}).get("metadata") or {}).get("labels") or {}
+    if not selector:
+        raise InvalidRequest(f"{service} has no selector, so pods cannot share its requests; give it one, or choose another provider")
+    for key, value in selector.items():
+        if labels.get(key) != value:
+            raise InvalidRequest(
+                f"{service} selects {key}={value}, and the pods of {workload} have {key}={labels.get(key, '')}: both sides must be"
+                " behind one Service for provider replicas; correct the names, or choose a provider that routes by weight"
+            )
