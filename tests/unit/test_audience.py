@@ -269,6 +269,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "line break": ({"headers": {"X-A": "a\nb"}}, "has a value with a line break"),
     "blanks": ({"headers": {"X-A": " a"}}, "has a value with blanks around it"),
     "letters": ({"headers": {"X-A": "grün"}}, "letters beyond ASCII"),
+    "encoded": ({"query": {"a": "b c"}}, "letters that a URL holds encoded"),
     "semicolon": ({"cookies": {"a": "b;c"}}, "has a value with a semicolon"),
     "two forms": ({"headers": {"X-A": {"exact": "1", "regex": "2"}}}, "give a value, or one of exact and regex"),
     "unknown form": ({"headers": {"X-A": {"prefix": "1"}}}, "give a value, or one of exact and regex"),

@@ -186,6 +186,8 @@ def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | No
         raise InvalidRequest(
             f"{twin(ref)} already gives {sides.canary} a weight that keeps nobody; take it out by set_canary_weight with state absent first"
         )
+    if wanted is not None and wanted.conditions:
+        _check_below(ref, manifest, sides)
     without: Documents = {**documents, ref: _kept(manifest, None, canary)}
     if wanted is None:
         return weighted(ref, without, sides, None)
@@ -201,6 +203,23 @@ def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | No
     made["metadata"]["annotations"] = {key: value for key, value in there.items() if value}
     after[twin(ref)] = made
     return after
+
+
+def _check_below(ref: Ref, manifest: Manifest, sides: Sides) -> None:
+    """Raise InvalidRequest where a chosen path has others below it: Traefik, which serves these annotations, leads them along.
+
+    It orders its rules by their length, and that of an audience is longer (traefik/traefik issue 13785).
+    """
+    found = rules(manifest)
+    chosen = choose(ref, found, sides)
+    for rule in chosen:
+        start = rule.path.rstrip("/") + "/"
+        below = [other for other in found if other not in chosen and other.hosts == rule.hosts and other.path.startswith(start)]
+        if below:
+            raise InvalidRequest(
+                f"{ref} has the path {below[0].path} below {rule.path}, and Traefik would lead the audience from there to {sides.canary} too;"
+                " use provider gateway_api or traefik, or give that path a host of its own"
+            )
 
 
 def _notes(ref: Ref, wanted: Audience) -> dict[str, str]:
