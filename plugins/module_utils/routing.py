@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from .errors import Conflict, DeliveryError, InvalidRequest, NotFound
+from .errors import Conflict, DeliveryError, Forbidden, InvalidRequest, NotFound
 from .model import JSON_PATCH, KINDS, Cluster, Manifest, Query, Ref, metadata
 from .plan.colors import annotation_operations, ready_addresses
+from .routes import controllers
+from .routes.controllers import Found, Served
 from .routes.patching import smallest_patch
 from .routes.registry import router
-from .routes.rules import Documents, Rule, Sides
+from .routes.rules import Documents, Rule, Sides, main_of
 
 MOST_PLANS = 10
 SERVER_SIDE = ("resourceVersion", "generation", "managedFields", "uid", "creationTimestamp", "selfLink")
@@ -78,6 +80,44 @@ class Route:
         found: list[Rule] = self.router.rules(documents[self.ref])
         return found
 
+    def check_controller(self, cluster: Cluster, documents: Documents, *features: str) -> None:
+        """Raise InvalidRequest where the controller that serves the route will not honour a feature; what cannot be read is allowed."""
+        check_controller(cluster, self.provider, self.ref, main_of(self.ref, documents), *features)
+
+
+def check_controller(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest, *features: str) -> None:
+    """Raise InvalidRequest where the controller that serves a route will not honour a feature; what cannot be read is allowed."""
+    found = _found(cluster, provider, ref, manifest, features)
+    refusal = controllers.refusal(provider, ref, manifest, features, found)
+    if refusal:
+        raise InvalidRequest(refusal, reason="NotSupported")
+
+
+def served_by(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest) -> Served:
+    """Return who serves a route, with all that can be known of it."""
+    return controllers.served(provider, ref, manifest, _found(cluster, provider, ref, manifest, (controllers.INFO,)))
+
+
+def _found(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest, features: Sequence[str]) -> Found:
+    """Return the answers to what a provider asks about the controller, one after the other."""
+    found = Found()
+    asked: set[Ref | Query] = set()
+    while needs := [need for need in controllers.asks(provider, ref, manifest, features, found) if need not in asked]:
+        for need in dict.fromkeys(needs):
+            asked.add(need)
+            try:
+                found = _with(found, cluster, need)
+            except Forbidden:
+                continue
+    return found
+
+
+def _with(found: Found, cluster: Cluster, need: Ref | Query) -> Found:
+    """Return what was found, and the answer to one more question; raise Forbidden where it may not be read."""
+    if isinstance(need, Ref):
+        return Found({**found.objects, need: _optional(cluster, need)}, found.lists)
+    return Found(found.objects, {**found.lists, need: _listed(cluster, need)})
+
 
 def _required(cluster: Cluster, route: Route) -> Manifest:
     """Return the route's own object, or raise NotFound with those that there are."""
@@ -114,7 +154,7 @@ def _listed(cluster: Cluster, query: Query) -> Sequence[Manifest]:
     try:
         return cluster.list(query).items
     except NotFound:
-        return ()
+        return []
 
 
 @dataclass(frozen=True)

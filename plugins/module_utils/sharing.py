@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from .plan.workload import plan_scale
 from .reading import autoscaler_of
 from .run import Progress, settle
 from .waiting import require, wait_for_rollout
+from .weighing import PODS_TIMEOUT, measured, probe_of, wait_timeout
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     ``weight`` None takes the canary out: stable has all pods again, and what was noted on it goes.
     """
     sides, notes = Sides.of(options), options.get("annotations") or {}
-    if options["wait_timeout"] <= 0:
-        raise InvalidRequest(f"wait_timeout must be more than 0 seconds, got {options['wait_timeout']:g}")
+    probe, timeout = probe_of(options), wait_timeout(options, PODS_TIMEOUT)
     service, stable, canary = (require(cluster, ref) for ref in (sides.service, sides.stable, sides.canary))
     for ref, manifest in ((sides.stable, stable), (sides.canary, canary)):
         check_behind(sides.service, service, ref, manifest)
@@ -82,10 +83,14 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
         change, _object = settle(cluster, ref, _planner(ref, replicas), check)
         actions += change.actions
         if not check and (change.changed or (replicas and not number)):
-            _wait(cluster, ref, options["wait_timeout"], progress, bool(actions), options["force"])
+            _wait(cluster, ref, timeout, progress, bool(actions), options["force"])
     if weight is None:
         actions += _note(cluster, sides.stable, None, check)
     extra = {"weights": after["weights"], "replicas": after["replicas"], "achieved": round(pods.weight, 2)}
+    if probe is not None and not check:
+        # The weight that the pods make of it: no other one can be seen.
+        accepted = time.monotonic() if actions else 0.0
+        extra |= measured(probe, str(sides.service), pods.weight, round(now.weight, 2), accepted, timeout, progress)
     return Result(bool(actions), before, after, actions, extra)
 
 

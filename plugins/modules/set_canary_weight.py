@@ -22,6 +22,8 @@ description:
   - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
     first is made; where one is refused none moves.
   - A side that would get more requests than before and has no ready endpoints is refused.
+  - So is a weight that the controller of the route will not honour, for example the annotations of V(ingress_nginx) with
+    a Traefik before 3.7, or an HTTPRoute that no Gateway accepts. What may not be read is taken as good.
 extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.actions
@@ -70,9 +72,55 @@ options:
     type: str
     default: 25%
   wait_timeout:
-    description: For V(replicas), seconds for the pods of the side that grows to get ready.
+    description:
+      - Seconds until the data plane must do the weight that O(probe) measures; for V(replicas) also for the pods of the side that
+        grows to get ready.
+      - The default is 30, for V(replicas) 300.
     type: float
-    default: 300
+  probe:
+    description:
+      - How to ask the route, and to tell who has answered. With it the step ends when the data plane really sends the canary its
+        share, which is measured by requests and not assumed; without it, when the API server has accepted the weight.
+      - At 0 and 100 percent the step waits for so many answers of one side in a row that the old weight is ruled out but for a chance of
+        0.1 percent; between, a sequential test decides, and is wrong in 1 percent of all cases.
+      - Nothing is asked in check mode. Needs the Python package httpx.
+    type: dict
+    suboptions:
+      url:
+        description: The address of the route, as its users ask it.
+        type: str
+        required: true
+      headers:
+        description: Headers of the requests, for example C(Host).
+        type: dict
+      version_header:
+        description: The header of an answer whose value tells stable from the canary.
+        type: str
+      version_field:
+        description: The field of a JSON answer whose value does, as its path or as JMESPath.
+        type: str
+      stable:
+        description: The value that stable answers with. The default is whatever is not the canary's.
+        type: str
+      canary:
+        description: The value that the canary answers with. The default is whatever is not stable's.
+        type: str
+      rate:
+        description: Requests a second, at most.
+        type: float
+        default: 500
+      timeout:
+        description: Seconds for one request.
+        type: float
+        default: 2
+      http2:
+        description: Ask by HTTP/2.
+        type: bool
+        default: false
+      validate_certs:
+        description: Whether the certificate of an https address is verified.
+        type: bool
+        default: true
   force:
     description: Send requests even to a side that has no ready endpoints; for V(replicas), wait for no pod.
     type: bool
@@ -95,6 +143,18 @@ EXAMPLES = r"""
     stable: web
     canary: web-canary
     weight: 5
+
+- name: The same, and wait until the router does it
+  progressive.delivery.set_canary_weight:
+    namespace: shop
+    name: web
+    stable: web
+    canary: web-canary
+    weight: 5
+    probe:
+      url: https://shop.example.com/version
+      version_field: version
+      canary: 2.0.0
 
 - name: Two routes of one application move together, or neither does
   progressive.delivery.set_canary_weight:
@@ -161,6 +221,20 @@ achieved:
   returned: for provider V(replicas)
   type: float
   sample: 20.0
+settled:
+  description: >-
+    Seconds from the API server's answer until it was sure that the data plane sends the canary its share; none where nothing was
+    changed.
+  returned: with O(probe), not in check mode
+  type: float
+  sample: 0.21
+measured:
+  description: >-
+    What the requests of the probe saw - how many there were, how many failed, the percentage of the canary among the newest, and
+    who answered how often.
+  returned: with O(probe), not in check mode
+  type: dict
+  sample: {requests: 96, failed: 0, seconds: 0.18, share: 5.2, by_version: {"1.0.0": 91, "2.0.0": 5}}
 actions:
   description: What was done, one sentence each.
   returned: success
@@ -180,6 +254,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.routing import ROUTE_OPTIONS
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module
 from ansible_collections.progressive.delivery.plugins.module_utils.sharing import share_pods
+from ansible_collections.progressive.delivery.plugins.module_utils.watching_traffic import PROBE_OPTIONS
 from ansible_collections.progressive.delivery.plugins.module_utils.weighing import wanted_weight, weigh_routes
 
 OPTIONS = {
@@ -192,7 +267,8 @@ OPTIONS = {
     "canary_labels": {"type": "dict"},
     "total": {"type": "int"},
     "max_surge": {"type": "str", "default": "25%"},
-    "wait_timeout": {"type": "float", "default": 300},
+    "wait_timeout": {"type": "float"},
+    "probe": {"type": "dict", "options": PROBE_OPTIONS},
     "force": {"type": "bool", "default": False},
     "annotations": {"type": "dict"},
 }
@@ -203,7 +279,7 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     weight = wanted_weight(options)
     if options["provider"] == "replicas":
         return share_pods(options, weight, cluster, check, progress)
-    return weigh_routes(options, weight, cluster, check)
+    return weigh_routes(options, weight, cluster, check, progress)
 
 
 def main() -> None:

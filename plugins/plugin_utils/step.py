@@ -25,6 +25,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.run import ru
 from ansible_collections.progressive.delivery.plugins.module_utils.turns import TURN_OPTIONS
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
+    load_test,
     mark_released,
     observe_workload,
     pause_rollout,
@@ -49,6 +50,7 @@ STEPS = {
     module.__name__.rsplit(".", 1)[-1]: module
     for module in (
         clone_workload,
+        load_test,
         mark_released,
         observe_workload,
         pause_rollout,

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Ref
 from ansible_collections.progressive.delivery.plugins.modules import set_image
+from support.answering import Server
 from support.live import Shop
 
 pytestmark = pytest.mark.cluster
@@ -58,6 +59,9 @@ REFUSED = [
     ("undo_rollout", {"name": "web-blue", "to_revision": 0}),
     ("pause_rollout", {"name": "web-blue", "state": "stopped"}),
     ("pause_rollout", {"name": "nope", "kind": "StatefulSet"}),
+    ("load_test", {"url": "ftp://web/"}),
+    ("load_test", {"url": "http://127.0.0.1:1/", "thresholds": {"p98": 1}}),
+    ("load_test", {"url": "http://127.0.0.1:1/", "http_version": "3"}),
     ("mark_released", {"name": "nope"}),
     ("practices_info", {"name": "web-blue", "checks": ["staged"]}),
     ("practices_info", {"name": "web-blue", "checks": ["nonsense"]}),
@@ -282,3 +286,27 @@ def test_a_summary_is_printed_line_by_line_with_v_and_not_where_results_are_hidd
     assert done.returncode == 0 and line in done.stdout, done.stdout
     assert line not in run(shop, tmp_path, task, door).stdout
     assert line not in run(shop, tmp_path, {**task, "no_log": True}, door, "-vvv").stdout
+
+
+def test_a_load_test_is_the_same_through_both_doors_and_shows_no_secret(shop: Shop, tmp_path: Path) -> None:
+    common = {"requests": 40, "rate": 200, "version_field": "version", "headers": {"Authorization": "Bearer s3cr3t-token", "x-a": "1"}}
+    measured = ("p50", "p90", "p95", "p99", "max", "mean", "seconds", "rps", "late", "repeated", "missed", "msg")
+    for door in ("auto", "module"):
+        with Server(lambda number: "1.0.0" if number % 4 else "2.0.0") as server:
+            tasks = [
+                {"progressive.delivery.load_test": {**common, "url": f"{server.url}/"}},
+                {"progressive.delivery.load_test": {**common, "url": f"{server.url}/status/503", "thresholds": {"error_rate": "1%"}}},
+            ]
+            good, bad = play(shop, tmp_path, tasks, door)
+            assert len(server.requests) == 80
+            assert server.requests[0][3]["authorization"] == "Bearer s3cr3t-token"
+            (foreseen,) = play(shop, tmp_path, tasks[:1], door, "--check")
+            assert len(server.requests) == 80 and foreseen["requests"] == 0 and "no request was made" in foreseen["summary"][0]
+            done = run(shop, tmp_path, tasks[1], door, "-vvv", "--diff")
+            assert done.returncode != 0 and "s3cr3t-token" not in done.stdout and "\n  ERROR " in done.stdout, done.stdout
+        assert good["changed"] is False and not good["failed"] and good["requests"] == 40 and good["failures"] == 0
+        assert {name: entry["requests"] for name, entry in good["by_version"].items()} == {"1.0.0": 30, "2.0.0": 10}
+        assert all(name in good for name in measured if name != "msg") and good["duration"] >= good["seconds"]
+        assert bad["failed"] and bad["reason"] == "ThresholdMissed" and bad["errors"] == {"status_503": 40}
+        assert bad["msg"].endswith("/status/503 misses its thresholds: error_rate is 100 % and must be 1 % at most")
+        assert set(good) - {"failed"} <= set(foreseen) | {"ansible_facts"}

@@ -16,9 +16,21 @@ from ansible_collections.progressive.delivery.plugins.module_utils.routes.rules 
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import set_audience, set_canary_weight
 from support.fake import FakeCluster
-from support.routes import MANIFESTS, destination_rule, http_route, ingress_route, main_ingress, routed, virtual_service
+from support.routes import MANIFESTS as EVERY_MANIFEST
+from support.routes import destination_rule, http_route, ingress_route, main_ingress, routed, virtual_service
 
 KIND = {"gateway_api": "HTTPRoute", "ingress_nginx": "Ingress", "istio": "VirtualService", "traefik": "IngressRoute"}
+
+
+def lone_ingress(**meta: Any) -> Any:
+    """Return an Ingress whose foreign path has a host of its own."""
+    found = main_ingress(**meta)
+    paths = found["spec"]["rules"][0]["http"]["paths"]
+    found["spec"]["rules"].insert(0, {"host": "api.example.com", "http": {"paths": [paths.pop(0)]}})
+    return found
+
+
+MANIFESTS = {**EVERY_MANIFEST, "ingress_nginx": lone_ingress}
 RULED = [provider for provider in MANIFESTS if provider != "ingress_nginx"]
 
 
@@ -380,15 +392,16 @@ def test_a_rule_that_asks_for_the_same_header_itself_is_refused(provider: str) -
 
 
 OTHERS: dict[str, tuple[str, Any, dict[str, Any], str]] = {
-    "two conditions": ("ingress_nginx", main_ingress(), {"headers": {"A": "1", "B": "2"}}, "take one condition, and there are 2"),
-    "a parameter": ("ingress_nginx", main_ingress(), {"query": {"a": "1"}}, "know no query parameters; name one header, or use provider"),
-    "a cookie's value": ("ingress_nginx", main_ingress(), {"cookies": {"a": "b"}}, 'a cookie of the value "always"'),
+    "two conditions": ("ingress_nginx", lone_ingress(), {"headers": {"A": "1", "B": "2"}}, "take one condition, and there are 2"),
+    "a parameter": ("ingress_nginx", lone_ingress(), {"query": {"a": "1"}}, "know no query parameters; name one header, or use provider"),
+    "a cookie's value": ("ingress_nginx", lone_ingress(), {"cookies": {"a": "b"}}, 'a cookie of the value "always"'),
     "the main Ingress": (
         "ingress_nginx",
         main_ingress(annotations={ingress_nginx.CANARY: "true"}),
         {"headers": {"A": "1"}},
         "no main Ingress",
     ),
+    "a path below": ("ingress_nginx", main_ingress(), {"headers": {"A": "1"}}, "has the path /api below /, and Traefik would lead"),
     "a backtick": ("traefik", ingress_route(), {"headers": {"A": "a`b"}}, "has a backtick, in which Traefik quotes its rules"),
     "uri": ("istio", virtual_service(), {"headers": {"URI": "/x"}}, 'Istio does not match a header of the name "uri"'),
 }
@@ -421,14 +434,14 @@ def test_a_share_is_not_put_on_a_weight_that_keeps_nobody() -> None:
 
 
 def test_several_routes_move_together() -> None:
-    cluster = routed(http_route(), virtual_service(), ingress_route(), main_ingress())
+    cluster = routed(http_route(), virtual_service(), ingress_route(), lone_ingress())
     routes = [{"provider": provider} for provider in MANIFESTS]
     done = aim(cluster, headers={"X-Beta": "yes"}, routes=routes)
     assert len(done.actions) == 4 and len(done.after["routes"]) == 4
     assert not aim(cluster, headers={"X-Beta": "yes"}, routes=routes).changed
     # One of them cannot do it: none does.
     with pytest.raises(InvalidRequest, match="know no query parameters"):
-        aim(cluster, query={"a": "1"}, routes=routes)
+        aim(cluster, query={"a": "1"}, routes=[*routes[:1], *routes[2:], routes[1]])
     assert not aim(cluster, headers={"X-Beta": "yes"}, routes=routes).changed
     aim(cluster, state="absent", routes=routes)
     for provider, make in MANIFESTS.items():

@@ -14,6 +14,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_workload,
+    load_test,
     mark_released,
     observe_workload,
     pause_rollout,
@@ -232,6 +233,8 @@ REFUSED = {
     "image and images": (practices_info, {"name": "web-blue", "image": "a:1", "images": {"app": "a:1"}}, "give one of them"),
     "staged nowhere": (practices_info, {"name": "web-blue", "checks": ["staged"]}, "the check staged needs staged"),
     "no delay": (practices_info, {"name": "web-blue", "stop_delay": 0}, "stop_delay must be more than 0 seconds"),
+    "load on no address": (load_test, {"url": "web"}, "url must start with http:// or https://"),
+    "load without a connection": (load_test, {"url": "http://web/", "concurrency": 0}, "concurrency must be between 1 and 256"),
     "negative interval": (observe_workload, {"name": "web-blue", "interval": 0}, "interval must be more than 0"),
 }
 
@@ -615,6 +618,7 @@ def test_a_paused_deployment_goes_on() -> None:
 
 STEPS = (
     clone_workload,
+    load_test,
     mark_released,
     observe_workload,
     pause_rollout,

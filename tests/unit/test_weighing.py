@@ -11,7 +11,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import set_canary_weight
 from support.fake import FakeCluster
-from support.routes import MANIFESTS, destination_rule, http_route, ingress_route, main_ingress, routed, virtual_service
+from support.routes import MANIFESTS, destination_rule, http_route, ingress_class, ingress_route, main_ingress, routed, virtual_service
 
 KIND = {"gateway_api": "HTTPRoute", "ingress_nginx": "Ingress", "istio": "VirtualService", "traefik": "IngressRoute"}
 
@@ -170,3 +170,13 @@ def test_a_subset_is_made_before_requests_go_to_it() -> None:
 def test_a_traefik_route_is_weighed_too() -> None:
     cluster = routed(ingress_route())
     assert weigh(cluster, provider="traefik", weight=100).after == {"weights": {"web": 0, "web-canary": 100}}
+
+
+def test_what_the_controller_will_not_honour_is_refused_but_taking_the_canary_out_is_not() -> None:
+    cluster = routed(http_route(), main_ingress(), ingress_class(controller="ingress.k8s.aws/alb"))
+    for check in (True, False):
+        with pytest.raises(DeliveryError, match="whose controller ingress.k8s.aws/alb does not know the annotations"):
+            weigh(cluster, check, weight=5, routes=[{"provider": "gateway_api"}, {"provider": "ingress_nginx"}])
+    assert cluster.writes == []
+    assert not weigh(cluster, provider="ingress_nginx", weight=0).changed
+    assert not weigh(cluster, provider="ingress_nginx", state="absent").changed

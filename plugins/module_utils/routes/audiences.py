@@ -418,6 +418,8 @@ def _is_of_an_audience(rule: Rule, extras: Sequence[Condition], sides: Sides) ->
 
 def chosen_of(ref: Ref, rules: Sequence[Rule], owner: Mapping[int, int], sides: Sides) -> list[int]:
     """Return the places of the rules that are meant. Those of the audience do not count in a rule's number."""
+    if sides.place is not None:
+        return [rule.index for rule in choose(ref, rules, sides)]
     plain = [rule for rule in rules if rule.index not in owner]
     numbered = [replace(rule, index=number) for number, rule in enumerate(plain)]
     return [plain[rule.index].index for rule in choose(ref, numbered, sides)]

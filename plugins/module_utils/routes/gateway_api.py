@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Manifest, Query, Ref
+from ..model import Manifest, Query, Ref, metadata
 from . import audiences
 from .audiences import Asked, Entry
+from .colored import Backend
 from .rules import Audience, Condition, Documents, Rule, Sides, Split, choose, main_of
 
 KIND = "HTTPRoute"
@@ -69,6 +70,18 @@ def _mirror_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 def needs(_ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
     """Return what else belongs to the route: nothing does."""
     return ()
+
+
+def backends(manifest: Manifest) -> Iterator[Backend]:
+    """Yield every place that names a Service of the route's own namespace."""
+    here = metadata(manifest).get("namespace")
+    for rule, entry in zip(rules(manifest), (manifest.get("spec") or {}).get("rules") or [], strict=True):
+        refs = entry.get("backendRefs") or []
+        for number, ref in enumerate(refs):
+            if (ref.get("kind") or "Service") == "Service" and ref.get("namespace") in (None, here):
+                weight = 1 if ref.get("weight") is None else ref["weight"]
+                where = f"/spec/rules/{rule.index}/backendRefs/{number}/name"
+                yield Backend(where, rule.hosts, rule.path, ref["name"], ref["name"], ref.get("port"), weight, rule.index, rule.name)
 
 
 def service_of(_ref: Ref, _documents: Documents, name: str) -> str:

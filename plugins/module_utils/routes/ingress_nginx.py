@@ -186,13 +186,13 @@ def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | No
         raise InvalidRequest(
             f"{twin(ref)} already gives {sides.canary} a weight that keeps nobody; take it out by set_canary_weight with state absent first"
         )
-    if wanted is not None and wanted.conditions:
-        _check_below(ref, manifest, sides)
     without: Documents = {**documents, ref: _kept(manifest, None, canary)}
     if wanted is None:
         return weighted(ref, without, sides, None)
     notes = {BY_HEADER: "", BY_VALUE: "", BY_PATTERN: "", BY_COOKIE: "", KEEPS: ""}
     notes.update(_notes(ref, wanted))
+    if wanted.conditions:
+        _check_below(ref, manifest, sides)
     after = dict(weighted(ref, without, sides, wanted.weight or 1))
     made = copy.deepcopy(after[twin(ref)] or {})
     there = {**annotations(made), **notes}
@@ -217,7 +217,7 @@ def _check_below(ref: Ref, manifest: Manifest, sides: Sides) -> None:
         below = [other for other in found if other not in chosen and other.hosts == rule.hosts and other.path.startswith(start)]
         if below:
             raise InvalidRequest(
-                f"{ref} has the path {below[0].path} below {rule.path}, and Traefik would lead the audience from there to {sides.canary} too;"
+                f"{ref} has the path {below[0].path} below {rule.path}, and Traefik would lead its requests to {sides.canary} too;"
                 " use provider gateway_api or traefik, or give that path a host of its own"
             )
 

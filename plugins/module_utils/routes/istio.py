@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Manifest, Query, Ref
+from ..model import Manifest, Query, Ref, metadata
 from . import audiences
 from .audiences import Asked, Entry
+from .colored import Backend
 from .rules import Audience, Condition, Documents, Rule, Sides, Split, choose, main_of
 
 KIND = "VirtualService"
@@ -84,6 +85,29 @@ def _destinations(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
     for entry in (manifest.get("spec") or {}).get("http") or []:
         for route in entry.get("route") or []:
             yield route.get("destination") or {}
+
+
+def backends(manifest: Manifest) -> Iterator[Backend]:
+    """Yield every place that names a Service of the route's own namespace, or a subset of one."""
+    here = metadata(manifest).get("namespace")
+    for rule, entry in zip(rules(manifest), (manifest.get("spec") or {}).get("http") or [], strict=True):
+        routes = entry.get("route") or []
+        for number, route in enumerate(routes):
+            target = route.get("destination") or {}
+            service, _dot, domain = (target.get("host") or "").partition(".")
+            if domain and domain.split(".")[0] != here:
+                continue
+            where = f"/spec/http/{rule.index}/route/{number}/destination"
+            field = "subset" if target.get("subset") else "host"
+            weight = 100 if len(routes) == 1 else route.get("weight") or 0
+            port, subset = (target.get("port") or {}).get("number"), target.get("subset") or ""
+            yield Backend(f"{where}/{field}", rule.hosts, rule.path, service, target[field], port, weight, rule.index, rule.name, subset)
+
+
+def color_needs(ref: Ref, manifest: Manifest) -> Sequence[Query]:
+    """Return what tells the pods of each colour: the Services, and where subsets are named the DestinationRules."""
+    subsets = any(entry.get("subset") for entry in _destinations(manifest))
+    return (Query("Service", ref.namespace), *((Query(SUBSETS, ref.namespace),) if subsets else ()))
 
 
 def service_of(ref: Ref, documents: Documents, name: str) -> str:

@@ -20,7 +20,7 @@ class Sides:
 
     The canary's side is also an A/B test's variant and a shadow. ``rule`` is a rule's name or its number from 0; ``host``
     and ``path`` as the route spells them. ``labels`` are those of the canary's pods, where a side is a subset that may have
-    to be made.
+    to be made. ``place`` is where the rule stands, which is its number where no audience's rules stand before it.
     """
 
     stable: str
@@ -29,11 +29,16 @@ class Sides:
     host: str | None = None
     path: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    place: int | None = None
 
     def check(self) -> None:
         """Raise InvalidRequest where the sides are one."""
         if self.stable == self.canary:
             raise InvalidRequest(f'stable and canary are both "{self.stable}"; a split needs two')
+
+    def names(self, rule: Rule) -> bool:
+        """Return whether a rule is what rule, host and path name."""
+        return _is_named(rule, self)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,8 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides) -> list[Rule]:
 def _is_named(rule: Rule, sides: Sides) -> bool:
     """Return whether a rule is what the options name."""
     return (
-        (sides.rule is None or sides.rule in (rule.name, str(rule.index)))
+        (sides.place is None or sides.place == rule.index)
+        and (sides.rule is None or sides.rule in (rule.name, str(rule.index)))
         and (sides.host is None or sides.host in rule.hosts)
         and (sides.path is None or sides.path == rule.path)
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import ANNOTATION_PREFIX, Manifest, Query, Ref, annotations
+from ..model import ANNOTATION_PREFIX, Manifest, Query, Ref, annotations, metadata
 from . import audiences
 from .audiences import Asked, Entry
+from .colored import Backend
 from .rules import Audience, Condition, Documents, Rule, Sides, Split, choose, main_of
 
 KIND = "IngressRoute"
@@ -53,6 +54,18 @@ def beside(ref: Ref) -> Ref:
 def needs(ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
     """Return what else belongs to the route: the TraefikService of an audience that is a share of the users."""
     return (Query(SERVICES, ref.namespace, fields=f"metadata.name={beside(ref).name}", optional=True),)
+
+
+def backends(manifest: Manifest) -> Iterator[Backend]:
+    """Yield every place that names a Service of the route's own namespace; a TraefikService is none."""
+    here = metadata(manifest).get("namespace")
+    for rule, entry in zip(rules(manifest), (manifest.get("spec") or {}).get("routes") or [], strict=True):
+        for number, service in enumerate(entry.get("services") or []):
+            if (service.get("kind") or "Service") == "Service" and service.get("namespace") in (None, here):
+                weight = 1 if service.get("weight") is None else service["weight"]
+                where = f"/spec/routes/{rule.index}/services/{number}/name"
+                name = service["name"]
+                yield Backend(where, rule.hosts, rule.path, name, name, service.get("port"), weight, rule.index, rule.name)
 
 
 def service_of(_ref: Ref, _documents: Documents, name: str) -> str:
