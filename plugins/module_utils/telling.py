@@ -18,7 +18,7 @@ from .routes import ingress_nginx
 from .routes.colored import targets_of
 from .routes.controllers import Served, serves_nginx_annotations
 from .routes.registry import COLOR_PROVIDERS, ROUTERS
-from .routes.rules import Documents, Rule, Sides, Split, choose, main_of, percentages
+from .routes.rules import Documents, Rule, Sides, Split, choose, main_of, originals_of, percentages
 from .routing import Route, served_by
 from .weighing import tidy
 
@@ -221,7 +221,7 @@ def _chosen(route: Route, rules: Sequence[Rule], options: Mapping[str, Any]) -> 
     if stable and options.get("canary"):
         return choose(route.ref, rules, route.sides)
     named = any(options.get(key) is not None for key in ("rule", "rule_host", "rule_path"))
-    originals = [rule for rule in rules if rule.copy_of is None]
+    originals = originals_of(rules)
     found = [rule for number, rule in enumerate(originals) if route.sides.names(rule, number)]
     if named and not found:
         there = "; ".join(map(str, rules)) or "none"
@@ -249,7 +249,7 @@ def _split(route: Route, documents: Documents, chosen: Sequence[Rule], stable: s
         found = route.router.split(route.ref, documents, route.sides)
     elif len(backends) <= 2 and other:
         with suppress(InvalidRequest):
-            found = route.router.split(route.ref, documents, Sides(first, other, str(rule.index)))
+            found = route.router.split(route.ref, documents, Sides(first, other, place=rule.index))
     return replace(found, matches=found.matches or _matches(route.rules(documents), rule), mirror=found.mirror or rule.mirror)
 
 
