@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -20,11 +20,13 @@ from .model import JSON_PATCH, KINDS, Cluster, Manifest, Query, Ref, metadata
 from .plan.colors import annotation_operations, ready_addresses
 from .routes import controllers
 from .routes.controllers import Found, Served
-from .routes.patching import smallest_patch
+from .routes.patching import dropped, smallest_patch
 from .routes.registry import router
-from .routes.rules import Documents, Rule, Sides, main_of
+from .routes.rules import Documents, Rule, Sides, choose, main_of
 
 MOST_PLANS = 10
+# A router hears of each kind by a stream of its own: what a route leads to must have come before the route does, and go after it.
+SETTLE = 0.2
 SERVER_SIDE = ("resourceVersion", "generation", "managedFields", "uid", "creationTimestamp", "selfLink")
 
 _WHICH: dict[str, dict[str, Any]] = {
@@ -77,8 +79,12 @@ class Route:
 
     def rules(self, documents: Documents) -> list[Rule]:
         """Return the rules of the route."""
-        found: list[Rule] = self.router.rules(documents[self.ref])
+        found: list[Rule] = self.router.known(self.ref, documents)
         return found
+
+    def chosen(self, documents: Documents) -> list[Rule]:
+        """Return the rules of the route that are meant, however many sides they have."""
+        return choose(self.ref, self.rules(documents), self.sides, two=False)
 
     def check_controller(self, cluster: Cluster, documents: Documents, *features: str) -> None:
         """Raise InvalidRequest where the controller that serves the route will not honour a feature; what cannot be read is allowed."""
@@ -150,11 +156,15 @@ def _optional(cluster: Cluster, ref: Ref) -> Manifest | None:
 
 
 def _listed(cluster: Cluster, query: Query) -> Sequence[Manifest]:
-    """Return the objects of a kind, none where the kind is not served."""
+    """Return the objects of a kind, none where the kind is not served, or not allowed and optional."""
     try:
         return cluster.list(query).items
     except NotFound:
         return []
+    except Forbidden:
+        if query.optional:
+            return []
+        raise
 
 
 @dataclass(frozen=True)
@@ -229,11 +239,13 @@ def move(
     change: Callable[[Route, Documents], Documents],
     check: bool,
     before_writing: Callable[[list[Documents], list[Documents]], None] = lambda _before, _after: None,
+    whole: str = "",
 ) -> Moved:
     """Read the routes, let ``change`` say what each shall be like, and write the difference: all of it or nothing.
 
-    ``change`` and ``before_writing`` raise InvalidRequest for what cannot be; nothing was written then. On the conflict with
-    another writer everything is taken back, read and decided again.
+    ``change`` and ``before_writing`` raise InvalidRequest for what cannot be; nothing was written then. So does, where ``whole``
+    says the way out, a field that the API server would drop because its version of the kind does not know it. On the conflict
+    with another writer everything is taken back, read and decided again.
     """
     for _attempt in range(MOST_PLANS):
         before = [route.read(cluster) for route in routes]
@@ -243,11 +255,11 @@ def move(
             return Moved(before, after)
         before_writing(before, after)
         try:
-            if check or len(writes) > 1:
+            if check or whole or len(writes) > 1:
                 for write in writes:
-                    write.send(cluster, dry_run=True)
+                    _check_whole(write, write.send(cluster, dry_run=True), whole)
             if not check:
-                _send_all(cluster, writes)
+                _send_all(cluster, writes, {route.ref for route in routes})
             return Moved(before, after, writes, time.monotonic())
         except Conflict:
             continue
@@ -274,10 +286,26 @@ def _ordered(routes: Sequence[Route], before: Sequence[Documents], after: Sequen
     return sorted(found.values(), key=turn)
 
 
-def _send_all(cluster: Cluster, writes: Sequence[Write]) -> None:
-    """Make the writes; where one fails, take those before it back and say so."""
+def _check_whole(write: Write, made: Manifest | None, way_out: str) -> None:
+    """Raise InvalidRequest where a dry run came back without a field that was in it."""
+    if not way_out or write.after is None or made is None:
+        return
+    lost = dropped(_plain(write.after).get("spec"), _plain(made).get("spec"), "spec")
+    if lost:
+        raise InvalidRequest(
+            f"{write.ref} cannot have {lost[0]}: this cluster's version of {write.ref.kind}"
+            f" ({KINDS[write.ref.kind].group_version}) does not know it; {way_out}",
+            reason="NoSuchField",
+        )
+
+
+def _send_all(cluster: Cluster, writes: Sequence[Write], own: Set[Ref]) -> None:
+    """Make the writes; where one fails, take those before it back and say so. ``own`` are the routes themselves."""
     written: list[tuple[Write, Manifest | None]] = []
-    for write in writes:
+    for number, write in enumerate(writes):
+        last = writes[number - 1].ref if number else write.ref
+        if last.kind != write.ref.kind and (last in own) != (write.ref in own):
+            time.sleep(SETTLE)
         try:
             written.append((write, write.send(cluster)))
         except DeliveryError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import DeliveryError, InvalidRequest
+from .errors import DeliveryError, InvalidRequest, NotFound
 from .model import JSON_PATCH, Change, Cluster, Manifest, Ref, Result, metadata
 from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, replicas_of, total_of
 from .plan.colors import annotation_operations, as_text
@@ -18,6 +18,9 @@ from .reading import autoscaler_of
 from .run import Progress, settle
 from .waiting import require, wait_for_rollout
 from .weighing import PODS_TIMEOUT, measured, probe_of, wait_timeout
+
+# A Deployment that is not there has no pods.
+NOBODY: Manifest = {"spec": {"replicas": 0}}
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     """
     sides, notes = Sides.of(options), options.get("annotations") or {}
     probe, timeout = probe_of(options), wait_timeout(options, PODS_TIMEOUT)
-    service, stable, canary = (require(cluster, ref) for ref in (sides.service, sides.stable, sides.canary))
+    service, stable = require(cluster, sides.service), require(cluster, sides.stable)
+    canary = _canary_of(cluster, sides.canary, weight)
     for ref, manifest in ((sides.stable, stable), (sides.canary, canary)):
-        check_behind(sides.service, service, ref, manifest)
-        _check_autoscaler(cluster, ref)
-    total = total_of(stable, canary, options.get("total"))
-    now = Pods(replicas_of(stable), replicas_of(canary))
+        if manifest is not None:
+            check_behind(sides.service, service, ref, manifest)
+            _check_autoscaler(cluster, ref)
+    total = total_of(stable, canary or NOBODY, options.get("total"))
+    now = Pods(replicas_of(stable), replicas_of(canary or NOBODY))
     pods = canary_replicas(total, weight or 0, 100, options["max_surge"])
     before, after = sides.told(now), sides.told(pods)
     actions: list[str] = []
@@ -77,7 +82,8 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     # What both sides share is noted before any pod comes or goes, and forgotten after: whoever runs this again must know it.
     if weight is not None:
         actions += _note(cluster, sides.stable, str(total), check)
-    turns = [(sides.stable, pods.stable, now.stable), (sides.canary, pods.canary, now.canary)]
+    turns = [(sides.stable, pods.stable, now.stable)]
+    turns += [(sides.canary, pods.canary, now.canary)] if canary is not None else []
     turns.sort(key=lambda turn: turn[1] < turn[2])
     for number, (ref, replicas, _now) in enumerate(turns):
         change, _object = settle(cluster, ref, _planner(ref, replicas), check)
@@ -92,6 +98,16 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
         accepted = time.monotonic() if actions else 0.0
         extra |= measured(probe, str(sides.service), pods.weight, round(now.weight, 2), accepted, timeout, progress)
     return Result(bool(actions), before, after, actions, extra)
+
+
+def _canary_of(cluster: Cluster, ref: Ref, weight: int | None) -> Manifest | None:
+    """Return the canary's Deployment. One that shall get nothing may be gone already: None."""
+    try:
+        return require(cluster, ref)
+    except NotFound:
+        if weight:
+            raise
+        return None
 
 
 def _planner(ref: Ref, replicas: int) -> Callable[[Manifest], Change]:

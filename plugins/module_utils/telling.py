@@ -221,7 +221,8 @@ def _chosen(route: Route, rules: Sequence[Rule], options: Mapping[str, Any]) -> 
     if stable and options.get("canary"):
         return choose(route.ref, rules, route.sides)
     named = any(options.get(key) is not None for key in ("rule", "rule_host", "rule_path"))
-    found = [rule for rule in rules if route.sides.names(rule)]
+    originals = [rule for rule in rules if rule.copy_of is None]
+    found = [rule for number, rule in enumerate(originals) if route.sides.names(rule, number)]
     if named and not found:
         there = "; ".join(map(str, rules)) or "none"
         asked = ", ".join(f"{key} {options[key]}" for key in ("rule", "rule_host", "rule_path") if options.get(key) is not None)

@@ -24,9 +24,11 @@ from ansible.utils.vars import merge_hash
 from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
 from ansible_collections.progressive.delivery.plugins.module_utils.turns import TURN_OPTIONS
 from ansible_collections.progressive.delivery.plugins.modules import (
+    clone_service,
     clone_workload,
     load_test,
     mark_released,
+    mirror_traffic,
     observe_workload,
     pause_rollout,
     practices_info,
@@ -49,9 +51,11 @@ from ansible_collections.progressive.delivery.plugins.plugin_utils.reporter impo
 STEPS = {
     module.__name__.rsplit(".", 1)[-1]: module
     for module in (
+        clone_service,
         clone_workload,
         load_test,
         mark_released,
+        mirror_traffic,
         observe_workload,
         pause_rollout,
         practices_info,

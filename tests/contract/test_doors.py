@@ -18,12 +18,14 @@ from ansible_collections.progressive.delivery.plugins.modules import set_image
 from support.answering import Server
 from support.live import Shop
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.oldest]
 
 # {step: (options, whether the first run changes something)}, in an order in which they build on each other.
 STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("release_lock", {"name": "web", "holder": "contract"}, True),
     ("clone_workload", {"name": "web-green", "source": "web-blue", "labels": {"version": "green"}}, True),
+    ("clone_service", {"name": "web-copy", "source": "web", "labels": {"version": "copy"}}, True),
+    ("clone_service", {"name": "web-copy", "source": "web", "state": "absent"}, True),
     ("set_image", {"name": "web-green", "images": {"app": "localhost:32000/podinfo:2.0.0"}}, True),
     ("scale", {"name": "web-green", "replicas": 2}, True),
     ("set_strategy", {"name": "web-green", "profile": "balanced", "min_ready_seconds": 1}, True),
@@ -44,6 +46,9 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("pause_rollout", {"name": "web-green"}, True),
 ]
 REFUSED = [
+    ("clone_service", {"name": "web-green", "source": "nope", "labels": {"version": "x"}}),
+    ("clone_service", {"name": "web", "source": "nope", "state": "absent"}),
+    ("clone_workload", {"name": "web-x", "source": "web-blue"}),
     ("set_image", {"name": "nope", "images": {"app": "a:1"}}),
     ("scale", {"name": "web-blue", "replicas": -1}),
     ("scale", {"name": "web-blue", "replicas": "many"}),

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Query
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec, perform
 from ansible_collections.progressive.delivery.plugins.modules import (
+    clone_service,
     clone_workload,
     mark_released,
     pause_rollout,
@@ -32,6 +33,11 @@ SPLIT = {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": 
 STEPS: list[tuple[Any, dict[str, Any]]] = [
     (release_lock, {"name": "web", "holder": "contract"}),
     (clone_workload, {"name": "web-green", "source": "web-blue", "labels": {"version": "green"}}),
+    (clone_workload, {"name": "web-red", "source": "web-blue", "beside": "web", "suffix": "red"}),
+    (clone_workload, {"name": "web-red", "source": "web-blue", "state": "absent"}),
+    (clone_workload, {"name": "web-blue", "source": "web-green", "state": "absent"}),
+    (clone_service, {"name": "web-green", "source": "web", "labels": {"version": "green"}}),
+    (clone_service, {"name": "web-green", "source": "web", "state": "absent"}),
     (set_image, {"name": "web-blue", "images": {"app": "localhost:32000/podinfo:2.0.0"}}),
     (scale, {"name": "web-blue", "replicas": 3}),
     (set_strategy, {"name": "web-blue", "type": "Recreate"}),

@@ -230,6 +230,8 @@ def ended(request: pytest.FixtureRequest, kubeconfig: str) -> Iterator[dict[str,
         yield {name: pool.submit(wait_for, kubeconfig, TABLE[name]) for name in names}
 
 
+# Together, since the rows that are asked for are asked of the worker that runs them, and no other one is to run them too.
+@pytest.mark.xdist_group("waits")
 @pytest.mark.parametrize("name", TABLE)
 def test_what_a_wait_says(ended: dict[str, Future[Ended]], name: str) -> None:
     case, (namespace, found, took) = TABLE[name], ended[name].result()

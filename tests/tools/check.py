@@ -24,6 +24,9 @@ COUNTS = re.compile(r"(\d+) (passed|failed|error|errors|skipped|rerun)\b")
 # A real cluster on a machine that is busy: what fails is tried once more, and the last line tells how many were.
 ONCE_MORE = ("--reruns", "1", "-r", "R")
 
+# They wait more than they work: four at a time on two cores.
+SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -46,7 +49,7 @@ STAGES = (
             (f"{BIN}/yamllint", "--strict", "."),
         ),
     ),
-    Stage("unit", ((f"{BIN}/pytest", "-q", "tests/unit"),)),
+    Stage("unit", ((f"{BIN}/pytest", "-q", "-n", "2", "tests/unit"),)),
     Stage(
         "lint",
         (
@@ -57,10 +60,9 @@ STAGES = (
     ),
     Stage("sanity", ((f"{BIN}/python", "tests/tools/sanity.py"),)),
     Stage("cluster", ((f"{ROOT}/tests/cluster/cluster", "up"),), cluster=True),
-    Stage("contract", ((f"{BIN}/pytest", "-q", *ONCE_MORE, "tests/contract"),), cluster=True),
+    Stage("contract", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, "tests/contract"),), cluster=True),
     Stage("oldest", ((f"{BIN}/nox", "--error-on-missing-interpreters", "-s", "oldest"),), cluster=True, needs=("python3.11",)),
-    # They wait more than they work: three at a time on two cores.
-    Stage("integration", ((f"{BIN}/pytest", "-q", "-n", "3", "--dist", "loadgroup", *ONCE_MORE, "tests/integration"),), cluster=True),
+    Stage("integration", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, "tests/integration"),), cluster=True),
     Stage("molecule", ((f"{BIN}/python", "tests/tools/run_molecule.py"),), cluster=True),
     Stage("local-cluster", ((f"{BIN}/pytest", "-q", *ONCE_MORE, "tests/cluster/tests"),)),
     Stage("routers", ((f"{BIN}/pytest", "-q", "tests/cluster/tests/test_routers.py"),), named=True),

@@ -91,6 +91,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="step by step",
             tools="metrics",
             suits="risky changes",
+            playbook="progressive.delivery.canary",
         ),
         Strategy(
             "flagger",

@@ -98,7 +98,7 @@ def plan_undo(ref: Ref, workload: Manifest, manifests: Sequence[Manifest], asked
     if asked.to_revision is None and back is not None:
         return seen.left(
             f"{ref} was taken back from revision {seen.record.get('from')} to {seen.record.get('to')} and nothing was released"
-            f" since: nothing was undone; to go back further, name to_revision: {_others(seen, back.name)}",
+            f" since: nothing was undone; to go back further, name one of its revisions: {_others(seen, back.name)}",
             back.name,
             back,
         )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ..errors import InvalidRequest
 from ..model import Ref
-from .rules import Audience, Condition, Rule, Sides, Split, choose, percentages
+from .rules import Audience, Condition, Rule, Sides, Split, choose, split_of
 
 Entry = dict[str, Any]
 
@@ -418,24 +418,19 @@ def _is_of_an_audience(rule: Rule, extras: Sequence[Condition], sides: Sides) ->
 
 def chosen_of(ref: Ref, rules: Sequence[Rule], owner: Mapping[int, int], sides: Sides) -> list[int]:
     """Return the places of the rules that are meant. Those of the audience do not count in a rule's number."""
-    if sides.place is not None:
-        return [rule.index for rule in choose(ref, rules, sides)]
-    plain = [rule for rule in rules if rule.index not in owner]
-    numbered = [replace(rule, index=number) for number, rule in enumerate(plain)]
-    return [plain[rule.index].index for rule in choose(ref, numbered, sides)]
+    return [rule.index for rule in choose(ref, [rule for rule in rules if rule.index not in owner], sides)]
 
 
 def split_with(ref: Ref, rules: Sequence[Rule], entries: Sequence[Entry], sides: Sides, form: Form) -> Split:
     """Return who gets what by the chosen rules, and by those before them that pick an audience."""
     owner = owners(rules, entries, sides, form)
-    chosen = chosen_of(ref, rules, owner, sides)
-    weights = percentages({name: rules[chosen[0]].weights.get(name, 0) for name in (sides.stable, sides.canary)})
+    found = split_of(ref, [rule for rule in rules if rule.index not in owner], sides)
     matches = tuple(
         match_of(form.extras(entries[index], entries[base]) or (), next(iter(rules[index].weights)))
         for index, base in sorted(owner.items())
-        if base == chosen[0]
+        if str(base) == found.rules[0]
     )
-    return Split(weights, matches, rules[chosen[0]].mirror, tuple(str(index) for index in chosen))
+    return replace(found, matches=matches)
 
 
 def rewritten(
@@ -447,6 +442,12 @@ def rewritten(
     """
     owner = owners(rules, entries, sides, form)
     chosen = chosen_of(ref, rules, owner, sides)
+    copies = [rule for rule in rules if rule.index in chosen and rule.copy_of is not None]
+    if audience and copies:
+        raise InvalidRequest(
+            f'rule {copies[0]} of {ref} copies requests of some methods to "{(copies[0].mirror or {}).get("to")}" and is in the way of an'
+            " audience; copy those of all methods, or end that first"
+        )
     found: list[Entry] = []
     new: list[int] = []
     bases: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from ..errors import InvalidRequest
@@ -12,7 +13,7 @@ from ..model import Manifest, Query, Ref, metadata
 from . import audiences
 from .audiences import Asked, Entry
 from .colored import Backend
-from .rules import Audience, Condition, Documents, Rule, Sides, Split, choose, main_of
+from .rules import Audience, Condition, Documents, Mirror, Mirroring, Rule, Sides, Split, choose, main_of
 
 KIND = "HTTPRoute"
 MIRROR = "RequestMirror"
@@ -25,7 +26,8 @@ def rules(manifest: Manifest) -> list[Rule]:
     """Return the rules of the route, in their order."""
     spec = manifest.get("spec") or {}
     hosts = tuple(spec.get("hostnames") or ())
-    return [_rule(index, entry, hosts) for index, entry in enumerate(spec.get("rules") or [])]
+    entries = spec.get("rules") or []
+    return _MIRRORING.copies(entries, [_rule(index, entry, hosts) for index, entry in enumerate(entries)])
 
 
 def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
@@ -36,7 +38,7 @@ def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
     asked = [_conditions(match.get("headers"), match.get("queryParams")) for match in matches]
     words = [word for match, found in zip(matches, asked, strict=True) for word in (*map(str, found), match.get("method") or "") if word]
     return Rule(
-        index, entry.get("name") or "", hosts, paths[0], weights, tuple(words), _mirror_of(entry), audiences.is_keeping(asked, weights)
+        index, entry.get("name") or "", hosts, paths[0], weights, tuple(words), _mirrors(entry), keeps=audiences.is_keeping(asked, weights)
     )
 
 
@@ -54,17 +56,21 @@ def _conditions(headers: Sequence[Mapping[str, Any]] | None, parameters: Sequenc
     return found
 
 
-def _mirror_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return who gets copies by the rule's first RequestMirror, and of how many percent."""
-    for found in entry.get("filters") or []:
-        if found.get("type") == MIRROR:
-            mirror = found.get("requestMirror") or {}
-            fraction = mirror.get("fraction") or {}
-            percent: float = mirror.get("percent") if mirror.get("percent") is not None else 100
-            if fraction:
-                percent = round(100.0 * fraction["numerator"] / (fraction.get("denominator") or 100), 3)
-            return {"to": (mirror.get("backendRef") or {}).get("name") or "", "percent": percent}
-    return None
+def _mirrors(entry: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return who gets copies by the rule's filters, and of how many percent."""
+    found: list[dict[str, Any]] = []
+    for mirror in (each.get("requestMirror") or {} for each in entry.get("filters") or [] if each.get("type") == MIRROR):
+        fraction = mirror.get("fraction") or {}
+        percent: float = mirror.get("percent") if mirror.get("percent") is not None else 100
+        if fraction:
+            percent = round(100.0 * fraction["numerator"] / (fraction.get("denominator") or 100), 4)
+        found.append({"to": (mirror.get("backendRef") or {}).get("name") or "", "percent": percent})
+    return tuple(found)
+
+
+def known(ref: Ref, documents: Documents) -> list[Rule]:
+    """Return the rules of the route, with what the objects beside it say of them."""
+    return rules(main_of(ref, documents))
 
 
 def needs(_ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
@@ -91,8 +97,7 @@ def service_of(_ref: Ref, _documents: Documents, name: str) -> str:
 
 def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    manifest = main_of(ref, documents)
-    return audiences.split_with(ref, rules(manifest), _entries(manifest), sides, FORM)
+    return audiences.split_with(ref, known(ref, documents), _entries(main_of(ref, documents)), sides, FORM)
 
 
 def _entries(manifest: Manifest) -> list[Entry]:
@@ -119,6 +124,93 @@ def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -
             refs.insert(refs.index(stable) + 1, canary)
         stable["weight"], canary["weight"] = 100 - weight, weight
     return {**documents, ref: after}
+
+
+def mirrored(ref: Ref, documents: Documents, sides: Sides, mirror: Mirror | None) -> Documents:
+    """Return the route in which the chosen rules' requests are copied to the canary's side; None ends that."""
+    if mirror is not None and (mirror.body is not None or mirror.most_bytes is not None):
+        raise InvalidRequest(f"{ref}: mirror_body and max_body_size are for provider traefik; the Gateway API has no such setting")
+    after = copy.deepcopy(main_of(ref, documents))
+    known = rules(after)
+    if mirror is not None and mirror.methods:
+        _check_precedence(ref, known, after, sides)
+    _MIRRORING.apply(ref, after["spec"]["rules"], known, sides, mirror)
+    return {**documents, ref: after}
+
+
+def unfit(_service: Manifest) -> str:
+    """Return why a Service cannot be a shadow; any can."""
+    return ""
+
+
+def _put(entry: dict[str, Any], sides: Sides, mirror: Mirror) -> None:
+    """Put the filter that mirrors into a rule, or change the one that is there."""
+    filters = entry.setdefault("filters", [])
+    mine = next((each["requestMirror"] for each in filters if _leads(each, sides)), None)
+    if mine is None:
+        stable = next(each for each in entry["backendRefs"] if each["name"] == sides.stable)
+        backend = {key: stable[key] for key in ("group", "kind", "namespace", "port") if key in stable}
+        mine = {"backendRef": {**backend, "name": sides.canary}}
+        filters.append({"type": MIRROR, "requestMirror": mine})
+    share = Fraction(str(mirror.percent)) / 100
+    if "fraction" in mine and Fraction(mine["fraction"]["numerator"], mine["fraction"].get("denominator") or 100) == share:
+        return
+    if mine.get("percent") == 100 and share == 1:
+        return
+    for key in ("percent", "fraction"):
+        mine.pop(key, None)
+    # All of them need no field: every version of the API has that.
+    if (share * 100).denominator == 1:
+        mine.update({} if share == 1 else {"percent": int(share * 100)})
+    else:
+        mine["fraction"] = {"numerator": share.numerator, "denominator": share.denominator}
+
+
+def _take(entry: dict[str, Any], sides: Sides) -> None:
+    """Take the filter that mirrors out of a rule."""
+    left = [each for each in entry.get("filters") or [] if not _leads(each, sides)]
+    if left:
+        entry["filters"] = left
+    else:
+        entry.pop("filters", None)
+
+
+def _leads(each: Mapping[str, Any], sides: Sides) -> bool:
+    """Return whether a filter mirrors to the canary's side."""
+    mirror = each.get("requestMirror") or {}
+    return each.get("type") == MIRROR and (mirror.get("backendRef") or {}).get("name") == sides.canary
+
+
+_MIRRORING = Mirroring("matches", str, str, _put, _take)
+
+
+def _check_precedence(ref: Ref, known: Sequence[Rule], manifest: Manifest, sides: Sides) -> None:
+    """Raise InvalidRequest where a rule for some methods would take requests of another: a method counts more than a header."""
+    chosen = choose(ref, known, sides, two=False)
+    entries = manifest["spec"]["rules"]
+    mine = [match for rule in chosen if rule.copy_of is None for match in entries[rule.index].get("matches") or [{}]]
+    indices = {rule.index for rule in chosen}
+    for rule in known:
+        for match in () if rule.index in indices else entries[rule.index].get("matches") or [{}]:
+            if not match.get("method") and any(_same_path(match, own) and _picks(match) > _picks(own) for own in mine):
+                raise InvalidRequest(
+                    f"rule {rule} of {ref} picks requests of the same path by header or query, and in the Gateway API a rule for a method"
+                    " goes before it and would take them; leave methods out, or give that rule its methods"
+                )
+
+
+def _same_path(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two matches are for one path, in one way."""
+    first, second = one.get("path") or {}, other.get("path") or {}
+    return (first.get("type") or "PathPrefix", first.get("value") or "/") == (
+        second.get("type") or "PathPrefix",
+        second.get("value") or "/",
+    )
+
+
+def _picks(match: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many headers and query parameters a match asks for: the order in which rules go before others."""
+    return len(match.get("headers") or []), len(match.get("queryParams") or [])
 
 
 def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | None) -> Documents:
@@ -153,6 +245,9 @@ class _Form:
         """Return a copy of the rule that also asks for the conditions and leads to ``side`` alone."""
         stable = next(backend for backend in entry["backendRefs"] if backend["name"] == sides.stable)
         found = {key: copy.deepcopy(value) for key, value in entry.items() if key != "name"}
+        # Copies are of what stable gets.
+        filters = [one for one in found.pop("filters", None) or () if one.get("type") != MIRROR]
+        found.update({"filters": filters} if filters else {})
         found["matches"] = [_with(ref, match, conditions) for match in entry.get("matches") or [{}]]
         found["backendRefs"] = [{**copy.deepcopy(stable), "name": side, "weight": 1}]
         return found

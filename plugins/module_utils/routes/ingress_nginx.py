@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InvalidRequest
 from ..model import ANNOTATION_PREFIX, Manifest, Query, Ref, annotations, metadata
 from . import audiences
-from .rules import Audience, Condition, Documents, Rule, Sides, Split, choose, main_of
+from .rules import Audience, Condition, Documents, Mirror, Rule, Sides, Split, choose, main_of
 
 KIND = "Ingress"
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -56,6 +56,11 @@ def check_main(ref: Ref, manifest: Manifest) -> None:
             f"{ref} carries the annotation {CANARY} itself, so it is no main Ingress and a canary of nothing;"
             " take its canary annotations off, or name the main Ingress"
         )
+
+
+def known(ref: Ref, documents: Documents) -> list[Rule]:
+    """Return the rules of the route, with what the objects beside it say of them."""
+    return rules(main_of(ref, documents))
 
 
 def needs(ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
@@ -169,6 +174,20 @@ def _with_backend(path: Mapping[str, Any], name: str) -> dict[str, Any]:
     copied = copy.deepcopy(dict(path))
     copied["backend"]["service"]["name"] = name
     return copied
+
+
+def mirrored(ref: Ref, _documents: Documents, _sides: Sides, _mirror: Mirror | None) -> Documents:
+    """Raise InvalidRequest: the annotation mirror-target takes a URI, copies everything, and not every controller honours it."""
+    raise InvalidRequest(
+        f"provider ingress_nginx does not mirror {ref}: its annotation mirror-target takes no Service, no share and no methods, and"
+        " Traefik does not honour it; lead the host through an HTTPRoute (gateway_api), a VirtualService (istio) or an IngressRoute"
+        " (traefik)"
+    )
+
+
+def unfit(_service: Manifest) -> str:
+    """Return why a Service cannot be a shadow; none is ever asked."""
+    return ""
 
 
 def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | None) -> Documents:

@@ -12,19 +12,21 @@ from ..model import Manifest, Query, Ref, metadata
 from . import audiences
 from .audiences import Asked, Entry
 from .colored import Backend
-from .rules import Audience, Condition, Documents, Rule, Sides, Split, choose, main_of
+from .rules import Audience, Condition, Documents, Mirror, Mirroring, Rule, Sides, Split, choose, main_of
 
 KIND = "VirtualService"
 SUBSETS = "DestinationRule"
 # What a match has by these names Istio leaves out of its headers.
 NO_HEADERS = ("uri", "scheme", "method", "authority")
+MIRRORS = ("mirror", "mirrorPercentage", "mirrors")
 
 
 def rules(manifest: Manifest) -> list[Rule]:
     """Return the HTTP routes of the VirtualService, in their order; TCP and TLS routes are not split."""
     spec = manifest.get("spec") or {}
     hosts = tuple(spec.get("hosts") or ())
-    return [_rule(index, entry, hosts) for index, entry in enumerate(spec.get("http") or [])]
+    entries = spec.get("http") or []
+    return _mirroring(()).copies(entries, [_rule(index, entry, hosts) for index, entry in enumerate(entries)])
 
 
 def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
@@ -38,7 +40,7 @@ def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
     asked = [_conditions(match.get("headers"), match.get("queryParams")) for match in matches]
     words = [word for match, found in zip(matches, asked, strict=True) for word in (*map(str, found), _method(match)) if word]
     keeps = audiences.is_keeping(asked, weights)
-    return Rule(index, entry.get("name") or "", hosts, paths[0], weights, tuple(words), _mirror_of(entry), keeps)
+    return Rule(index, entry.get("name") or "", hosts, paths[0], weights, tuple(words), _mirrors(entry), keeps=keeps)
 
 
 def side(destination: Mapping[str, Any]) -> str:
@@ -67,12 +69,22 @@ def _method(match: Mapping[str, Any]) -> str:
     return str(next(iter((match.get("method") or {}).values()), ""))
 
 
-def _mirror_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return who gets copies, and of how many percent; all where none are named."""
-    if not entry.get("mirror"):
-        return None
-    share = (entry.get("mirrorPercentage") or {}).get("value")
-    return {"to": side(entry["mirror"]), "percent": 100.0 if share is None else share}
+def _mirrors(entry: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return who gets copies, and of how many percent; all where none are named. Of the two forms a route has one."""
+    found = [(entry["mirror"], entry.get("mirrorPercentage"))] if entry.get("mirror") else []
+    found += [(each.get("destination") or {}, each.get("percentage")) for each in entry.get("mirrors") or []]
+    return tuple({"to": side(where), "percent": _percent(share)} for where, share in found)
+
+
+def _percent(share: Mapping[str, Any] | None) -> float:
+    """Return a share in percent: all where there is none, and 0 where it has no value."""
+    value: float = 100 if share is None else share.get("value") or 0
+    return value
+
+
+def known(ref: Ref, documents: Documents) -> list[Rule]:
+    """Return the rules of the route, with what the objects beside it say of them."""
+    return rules(main_of(ref, documents))
 
 
 def needs(ref: Ref, manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
@@ -81,10 +93,15 @@ def needs(ref: Ref, manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
 
 
 def _destinations(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
-    """Yield every destination of the VirtualService's HTTP routes."""
-    for entry in (manifest.get("spec") or {}).get("http") or []:
+    """Yield every destination of the VirtualService's HTTP routes, and then of their mirrors."""
+    entries = (manifest.get("spec") or {}).get("http") or []
+    for entry in entries:
         for route in entry.get("route") or []:
             yield route.get("destination") or {}
+    for entry in entries:
+        yield entry.get("mirror") or {}
+        for mirror in entry.get("mirrors") or []:
+            yield mirror.get("destination") or {}
 
 
 def backends(manifest: Manifest) -> Iterator[Backend]:
@@ -158,8 +175,7 @@ def _subsets(manifest: Manifest) -> list[dict[str, Any]]:
 
 def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    manifest = main_of(ref, documents)
-    return audiences.split_with(ref, rules(manifest), _entries(manifest), sides, FORM)
+    return audiences.split_with(ref, known(ref, documents), _entries(main_of(ref, documents)), sides, FORM)
 
 
 def _entries(manifest: Manifest) -> list[Entry]:
@@ -201,6 +217,63 @@ def _twin(destination: Mapping[str, Any], sides: Sides) -> dict[str, Any]:
     return {**destination, "host": f"{sides.canary}{dot}{rest}"}
 
 
+def mirrored(ref: Ref, documents: Documents, sides: Sides, mirror: Mirror | None) -> Documents:
+    """Return the VirtualService in which the chosen routes' requests are copied to the canary's side; None ends that."""
+    if mirror is not None and (mirror.body is not None or mirror.most_bytes is not None):
+        raise InvalidRequest(f"{ref}: mirror_body and max_body_size are for provider traefik; Istio has no such setting")
+    after = copy.deepcopy(main_of(ref, documents))
+    subsets = [
+        subset["name"] for key, entry in documents.items() if key.kind == SUBSETS and entry is not None for subset in _subsets(entry)
+    ]
+    _mirroring(subsets).apply(ref, after["spec"]["http"], rules(after), sides, mirror)
+    return {**documents, ref: after}
+
+
+def unfit(_service: Manifest) -> str:
+    """Return why a Service cannot be a shadow; any can."""
+    return ""
+
+
+def _mirroring(subsets: Sequence[str]) -> Mirroring:
+    """Return how a mirror is written, where there are these subsets."""
+
+    def put(entry: dict[str, Any], sides: Sides, mirror: Mirror) -> None:
+        old = entry.get("mirror")
+        share = {"value": mirror.percent}
+        if old and side(old) == sides.canary:
+            if _percent(entry.get("mirrorPercentage")) != mirror.percent:
+                entry["mirrorPercentage"] = share
+            return
+        if old:
+            raise InvalidRequest(
+                f'a rule that leads to "{sides.stable}" has the field mirror, of somebody else, to "{side(old)}", and Istio takes no'
+                " further one beside it; write that one as an entry of mirrors, or end it"
+            )
+        mirrors = entry.setdefault("mirrors", [])
+        mine = next((each for each in mirrors if side(each.get("destination") or {}) == sides.canary), None)
+        if mine is None:
+            stable = next(each["destination"] for each in entry["route"] if side(each["destination"]) == sides.stable)
+            if stable.get("subset") and sides.canary not in subsets:
+                stable = {key: value for key, value in stable.items() if key != "subset"}
+            mirrors.append({"destination": _twin(stable, sides), "percentage": share})
+        elif _percent(mine.get("percentage")) != mirror.percent:
+            mine["percentage"] = share
+
+    return Mirroring("match", lambda method: {"exact": method}, lambda match: str(next(iter(match.values()))), put, _take)
+
+
+def _take(entry: dict[str, Any], sides: Sides) -> None:
+    """Take the mirror to the canary's side out of a route, in either form."""
+    if entry.get("mirror") and side(entry["mirror"]) == sides.canary:
+        entry.pop("mirror")
+        entry.pop("mirrorPercentage", None)
+    left = [each for each in entry.get("mirrors") or [] if side(each.get("destination") or {}) != sides.canary]
+    if left:
+        entry["mirrors"] = left
+    else:
+        entry.pop("mirrors", None)
+
+
 def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | None) -> Documents:
     """Return the VirtualService with a route before the chosen ones that leads an audience to the variant; None takes it out."""
     after = copy.deepcopy(main_of(ref, documents))
@@ -236,7 +309,8 @@ class _Form:
 
     def conditioned(self, ref: Ref, entry: Entry, conditions: Sequence[Condition], name: str, sides: Sides) -> Entry:
         """Return a copy of the route that also asks for the conditions and leads to one side alone."""
-        found = {key: copy.deepcopy(value) for key, value in entry.items() if key != "name"}
+        # Copies are of what stable gets.
+        found = {key: copy.deepcopy(value) for key, value in entry.items() if key not in ("name", *MIRRORS)}
         found["match"] = [_with(ref, match, conditions) for match in entry.get("match") or [{}]]
         stable = copy.deepcopy(_stable(entry, sides))
         stable.pop("weight", None)

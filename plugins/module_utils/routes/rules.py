@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InvalidRequest, NotFound
@@ -20,7 +22,7 @@ class Sides:
 
     The canary's side is also an A/B test's variant and a shadow. ``rule`` is a rule's name or its number from 0; ``host``
     and ``path`` as the route spells them. ``labels`` are those of the canary's pods, where a side is a subset that may have
-    to be made. ``place`` is where the rule stands, which is its number where no audience's rules stand before it.
+    to be made. ``place`` is where the rule stands, which is its number where no copies and no audience's rules stand before it.
     """
 
     stable: str
@@ -36,16 +38,23 @@ class Sides:
         if self.stable == self.canary:
             raise InvalidRequest(f'stable and canary are both "{self.stable}"; a split needs two')
 
-    def names(self, rule: Rule) -> bool:
-        """Return whether a rule is what rule, host and path name."""
-        return _is_named(rule, self)
+    def names(self, rule: Rule, number: int) -> bool:
+        """Return whether a rule is what rule, host and path name; ``number`` is its place among those that are no copies."""
+        return (
+            (self.place is None or self.place == rule.index)
+            and (self.rule is None or self.rule in (rule.name, str(number)))
+            and (self.host is None or self.host in rule.hosts)
+            and (self.path is None or self.path == rule.path)
+        )
 
 
 @dataclass(frozen=True)
 class Rule:
     """One rule of a route: where it is, and who gets its requests. ``weights`` {backend: weight as it is written}.
 
-    ``keeps`` says that its only backend is the one that a cookie of the request names: it keeps a user on his side.
+    ``mirrors`` are those who get copies: ``{to, percent}``. A rule that is there only to copy the requests of some methods is a
+    ``copy_of`` another, by its index; it leads where that one does. One that ``keeps`` leads to the backend alone that a cookie of the
+    request names: it keeps a user on his side.
     """
 
     index: int
@@ -54,8 +63,14 @@ class Rule:
     path: str
     weights: Mapping[str, int]
     conditions: tuple[str, ...] = ()
-    mirror: Mapping[str, Any] | None = None
+    mirrors: tuple[Mapping[str, Any], ...] = ()
+    copy_of: int | None = None
     keeps: bool = False
+
+    @property
+    def mirror(self) -> Mapping[str, Any] | None:
+        """Return who gets copies first, or None."""
+        return self.mirrors[0] if self.mirrors else None
 
     def __str__(self) -> str:
         """Return the rule as a sentence names it."""
@@ -97,10 +112,16 @@ class Audience:
 
 @dataclass(frozen=True)
 class Mirror:
-    """Copies of ``percent`` of the requests, of these ``methods`` alone where some are named."""
+    """Copies of ``percent`` of the requests, of these ``methods`` alone where some are named.
+
+    ``body`` says whether the body is copied, and ``most_bytes`` how long it may be, where the router can be told so; None is as
+    the router does it.
+    """
 
     percent: float = 100
     methods: tuple[str, ...] = ()
+    body: bool | None = None
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,11 +134,17 @@ class Split:
     rules: tuple[str, ...] = field(default_factory=tuple)
 
 
-def choose(ref: Ref, rules: Sequence[Rule], sides: Sides) -> list[Rule]:
-    """Return the rules that are meant: those named, else the only one that leads to the stable side; raise InvalidRequest."""
+def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> list[Rule]:
+    """Return the rules that are meant: those named, else the only one that leads to the stable side; raise InvalidRequest.
+
+    A rule that is a copy of another is not counted, and comes after it: whatever happens to the one happens to the other.
+    Without ``two`` a rule may have more sides than these.
+    """
     sides.check()
-    there = "; ".join(str(rule) for rule in rules) or "none"
-    found = [rule for rule in rules if _is_named(rule, sides)]
+    originals = [rule for rule in rules if rule.copy_of is None]
+    told = {rule.index: str(replace(rule, index=number)) for number, rule in enumerate(originals)}
+    there = "; ".join(told.values()) or "none"
+    found = [rule for number, rule in enumerate(originals) if sides.names(rule, number)]
     if not found:
         raise InvalidRequest(f"{ref} has no rule for {_asked(sides)}; its rules are: {there}")
     mine = [rule for rule in found if sides.stable in rule.weights]
@@ -126,26 +153,18 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides) -> list[Rule]:
     plain = [rule for rule in mine if not _is_audience(rule, sides)]
     if len(plain) > 1 and sides.rule is None and sides.host is None and sides.path is None:
         raise InvalidRequest(
-            f'{ref} leads to "{sides.stable}" by several rules: {"; ".join(str(rule) for rule in plain)};'
+            f'{ref} leads to "{sides.stable}" by several rules: {"; ".join(told[rule.index] for rule in plain)};'
             " name the one that is meant with rule, rule_host or rule_path"
         )
     for rule in plain:
         others = [name for name in rule.weights if name not in (sides.stable, sides.canary)]
-        if others:
+        if two and others:
             raise InvalidRequest(
-                f'rule {rule} of {ref} also leads to "{others[0]}"; a split has two sides: take it out of the rule, or name the right sides'
+                f'rule {told[rule.index]} of {ref} also leads to "{others[0]}"; a split has two sides: take it out of the rule,'
+                " or name the right sides"
             )
-    return plain
-
-
-def _is_named(rule: Rule, sides: Sides) -> bool:
-    """Return whether a rule is what the options name."""
-    return (
-        (sides.place is None or sides.place == rule.index)
-        and (sides.rule is None or sides.rule in (rule.name, str(rule.index)))
-        and (sides.host is None or sides.host in rule.hosts)
-        and (sides.path is None or sides.path == rule.path)
-    )
+    chosen = {rule.index for rule in plain}
+    return plain + [rule for rule in rules if rule.copy_of in chosen]
 
 
 def _is_audience(rule: Rule, sides: Sides) -> bool:
@@ -177,7 +196,113 @@ def split_of(ref: Ref, rules: Sequence[Rule], sides: Sides) -> Split:
     """Return who gets what by the chosen rules of a route whose rules have weighted backends."""
     chosen = choose(ref, rules, sides)
     weights = percentages({name: chosen[0].weights.get(name, 0) for name in (sides.stable, sides.canary)})
-    return Split(weights, mirror=chosen[0].mirror, rules=tuple(str(rule.index) for rule in chosen))
+    mirror = mirror_to(chosen, sides.canary) or next((entry for rule in chosen for entry in rule.mirrors), None)
+    return Split(weights, mirror=mirror, rules=tuple(str(rule.index) for rule in chosen if rule.copy_of is None))
+
+
+def mirror_to(chosen: Sequence[Rule], name: str) -> Mapping[str, Any] | None:
+    """Return the mirror of the chosen rules that leads to ``name``, as ``{to, percent}`` and, where it is for some, ``methods``."""
+    return next((mirror for rule in chosen for mirror in rule.mirrors if mirror["to"] == name), None)
+
+
+def other_mirrors(chosen: Sequence[Rule], name: str) -> list[str]:
+    """Return who else gets copies of the chosen rules' requests."""
+    return sorted({mirror["to"] for rule in chosen for mirror in rule.mirrors if mirror["to"] != name})
+
+
+def marked(rules: Sequence[Rule], copies: Mapping[int, tuple[int, Sequence[str]]]) -> list[Rule]:
+    """Return the rules with those marked that are copies: {index: (index of the original, methods)}."""
+    found: list[Rule] = []
+    for rule in rules:
+        if rule.index in copies:
+            original, methods = copies[rule.index]
+            mirrors = tuple({**mirror, "methods": list(methods)} for mirror in rule.mirrors)
+            rule = replace(rule, copy_of=original, mirrors=mirrors)
+        found.append(rule)
+    return found
+
+
+@dataclass(frozen=True)
+class Mirroring:
+    """How a router writes mirrors into rules that have a list of matches, which ``matches`` is the key of.
+
+    ``method`` and ``spelled`` are how a method is written in a match, and read from it; ``put`` writes a mirror into a rule, which
+    is changed in place, and ``take`` takes it out.
+    """
+
+    matches: str
+    method: Callable[[str], Any]
+    spelled: Callable[[Any], str]
+    put: Callable[[dict[str, Any], Sides, Mirror], None]
+    take: Callable[[dict[str, Any], Sides], None]
+
+    def copies(self, entries: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> list[Rule]:
+        """Return the rules with those marked that differ from a later one by a mirror and the methods alone."""
+        found: dict[int, tuple[int, Sequence[str]]] = {}
+        for rule in rules:
+            mine = entries[rule.index].get(self.matches) or []
+            if rule.mirrors and mine and all(match.get("method") for match in mine):
+                wanted = _distinct(mine)
+                for other in rules[rule.index + 1 :]:
+                    if _distinct(entries[other.index].get(self.matches) or [{}], keep=True) == wanted:
+                        methods = list(dict.fromkeys(self.spelled(match["method"]) for match in mine))
+                        found[rule.index] = (other.index, methods)
+                        break
+        return marked(rules, found)
+
+    def apply(self, ref: Ref, entries: list[dict[str, Any]], rules: Sequence[Rule], sides: Sides, mirror: Mirror | None) -> None:
+        """Change the entries so that the chosen rules mirror as is wanted: by themselves, or of some methods by a copy before them."""
+        chosen = choose(ref, rules, sides, two=False)
+        check_shadow(ref, chosen, sides, mirror)
+        plain = {rule.index for rule in chosen if rule.copy_of is None}
+        ours = {rule.index for rule in chosen if rule.copy_of is not None and mirror_to([rule], sides.canary)}
+        for index in sorted(plain | ours, reverse=True):
+            entry = entries[index]
+            if index in ours:
+                del entries[index]
+            elif mirror is None:
+                self.take(entry, sides)
+            elif not mirror.methods:
+                self.put(entry, sides, mirror)
+            else:
+                self.take(entry, sides)
+                copied = self._copied(ref, entry, mirror)
+                self.put(copied, sides, mirror)
+                entries.insert(index, copied)
+
+    def _copied(self, ref: Ref, entry: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
+        """Return the rule again, for some methods alone; raise InvalidRequest where it picks its requests by method itself."""
+        matches = entry.get(self.matches) or [{}]
+        if any(match.get("method") for match in matches):
+            raise InvalidRequest(f"{ref} picks its requests by method already in the rule that leads to the stable side; leave methods out")
+        copied = copy.deepcopy(entry)
+        copied[self.matches] = [{**match, "method": self.method(method)} for match in copy.deepcopy(matches) for method in mirror.methods]
+        if entry.get("name"):
+            copied["name"] = f"{entry['name']}-mirror"
+        return copied
+
+
+def _distinct(matches: Sequence[Mapping[str, Any]], keep: bool = False) -> set[str]:
+    """Return matches as a set of texts, without their methods unless ``keep``."""
+    return {json.dumps({key: value for key, value in match.items() if keep or key != "method"}, sort_keys=True) for match in matches}
+
+
+def check_shadow(ref: Ref, chosen: Sequence[Rule], sides: Sides, mirror: Mirror | None) -> None:
+    """Raise InvalidRequest where the shadow is asked for real answers too, or where another's copy would be in the way."""
+    if mirror is None:
+        return
+    for rule in chosen:
+        if rule.weights.get(sides.canary):
+            raise InvalidRequest(
+                f'rule {rule} of {ref} sends requests to "{sides.canary}" whose answers reach people; a shadow gets copies alone:'
+                " take its weight to 0 first, or name another one"
+            )
+        if mirror.methods and rule.copy_of is not None and not mirror_to([rule], sides.canary):
+            others = ", ".join(other_mirrors([rule], sides.canary))
+            raise InvalidRequest(
+                f'rule {rule} of {ref} copies requests of some methods to "{others}" already, and a request meets one rule;'
+                " end that first, or leave methods out"
+            )
 
 
 def main_of(ref: Ref, documents: Documents) -> Manifest:
