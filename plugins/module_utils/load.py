@@ -38,7 +38,7 @@ except ImportError:
 
 HTTP2_IMPORT_ERROR: str | None
 try:
-    import h2.connection  # noqa: F401
+    import h2.connection  # noqa: F401  # pylint: disable=unused-import
 
     HTTP2_IMPORT_ERROR = None
 except ImportError:
@@ -266,6 +266,8 @@ def kind_of(error: BaseException) -> str:
         return "timeout"
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) and not isinstance(error, httpx.ConnectError):
+            return "reset"
         for kinds, name in (
             (ssl.SSLError, "tls"),
             (socket.gaierror, "dns"),

@@ -132,7 +132,7 @@ class LoadTest:
         traffic.start()
         try:
             while not traffic.is_over(TELL) and clock() - traffic.began < end:
-                progress(numbers.line(clock() - traffic.began, planned), tuple(sorted(numbers.errors)))
+                progress(numbers.line(clock() - traffic.began, planned), tuple(sorted(dict(numbers.errors))))
         finally:
             traffic.stop()
         found = numbers.report(max(last[0] - traffic.began, 0.0))

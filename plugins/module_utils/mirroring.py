@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from .errors import Forbidden, InvalidRequest, NotFound
 from .model import Cluster, Manifest, Ref, Result, annotations, metadata
@@ -17,7 +17,7 @@ WRITES = ("DELETE", "PATCH", "POST", "PUT")
 FEATURE = "HTTPRouteRequestMirror"
 WHOLE = "ask for percent 100, which needs no such field, or install a newer version of these resources"
 
-Told = dict[str, Any] | None
+Told = Optional[dict[str, Any]]
 """A mirror as a result has it: {to, percent, methods}, the last where it is for some; None where there is none."""
 
 

@@ -16,9 +16,11 @@ from types import ModuleType
 from typing import Any
 
 from .errors import Conflict, DeliveryError, Forbidden, InvalidRequest, NotFound
-from .model import JSON_PATCH, KINDS, Cluster, Manifest, Query, Ref, metadata
+from .model import JSON_PATCH, KINDS, Cluster, Manifest, Query, Ref, metadata, selector_string
 from .plan.colors import annotation_operations, ready_addresses
+from .reading import let_router_know, ready_pods
 from .routes import controllers
+from .routes.colored import targets_of
 from .routes.controllers import Found, Served
 from .routes.patching import dropped, smallest_patch
 from .routes.registry import router
@@ -340,13 +342,45 @@ def _take_back(cluster: Cluster, written: Sequence[tuple[Write, Manifest | None]
 def check_side(cluster: Cluster, route: Route, documents: Documents, name: str, force: bool = False) -> None:
     """Raise InvalidRequest where a side that shall get requests cannot answer: no Service, or nobody ready behind it."""
     service = Ref("Service", route.ref.namespace, route.router.service_of(route.ref, documents, name))
-    if _optional(cluster, service) is None:
+    manifest = _optional(cluster, service)
+    if manifest is None:
         there = ", ".join(sorted(metadata(entry)["name"] for entry in cluster.list(Query("Service", service.namespace)).items)[:10])
         raise InvalidRequest(f"{service} does not exist, so {route.ref} cannot lead to it; make it; Services there: {there or 'none'}")
+    if force:
+        return
+    labels = _labels_of(documents, manifest, name)
+    if service.name != name and labels:
+        # A subset is a part of its Service: that others of it are ready says nothing.
+        if not ready_pods(cluster, service.namespace, selector_string(labels)):
+            raise InvalidRequest(
+                f'subset "{name}" of {service} has no ready pods ({selector_string(labels)}), so {route.ref} stays as it is;'
+                " wait for the rollout of its pods, check the labels of the subset, or set force",
+                reason="NotReady",
+            )
+        return
     slices = cluster.list(Query("EndpointSlice", service.namespace, f"kubernetes.io/service-name={service.name}")).items
-    if not force and not ready_addresses(slices):
+    if not ready_addresses(slices):
         raise InvalidRequest(
             f"{service} has no ready endpoints, so {route.ref} stays as it is; wait for the rollout of its pods, check that its"
             " selector is that of their labels, or set force",
             reason="NotReady",
         )
+
+
+def let_know_of_side(cluster: Cluster, route: Route, documents: Documents, name: str) -> None:
+    """Wait until the router surely knows the pods of a side that had no requests, where these have just become ready."""
+    service = Ref("Service", route.ref.namespace, route.router.service_of(route.ref, documents, name))
+    labels = _labels_of(documents, _optional(cluster, service) or {}, name)
+    if labels:
+        let_router_know(ready_pods(cluster, service.namespace, selector_string(labels)), name)
+
+
+def _labels_of(documents: Documents, service: Manifest, name: str) -> Mapping[str, str]:
+    """Return the labels of the pods of a side: those of its Service, and where it is a subset of that its own too."""
+    if not service:
+        return {}
+    rules = [entry for ref, entry in documents.items() if ref.kind == "DestinationRule" and entry is not None]
+    targets = targets_of([{"kind": "Service", **service}, *({"kind": "DestinationRule", **rule} for rule in rules)])
+    own = metadata(service)["name"]
+    found = targets.get(f"{own}/{name}") or targets.get(own)
+    return found.selector if found else {}

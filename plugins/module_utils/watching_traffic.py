@@ -186,11 +186,12 @@ class Watcher:
         """Return the canary's share in percent: of the answers that decided, and before of the newest ones."""
         if self.decided.is_set():
             return self._test.share
-        return 100 * sum(self._newest) / len(self._newest) if self._newest else 0.0
+        newest = list(self._newest)
+        return 100 * sum(newest) / len(newest) if newest else 0.0
 
     def line(self, weight: float) -> str:
         """Return how far it is as one line of progress."""
-        seen = ", ".join(f"{name} {count}" for name, count in sorted(self.versions.items())) or "no version yet"
+        seen = ", ".join(f"{name} {count}" for name, count in sorted(dict(self.versions).items())) or "no version yet"
         goal = f"waiting until {weight:g} % go to the canary: {self.share:.0f} % seen"
         return f"{goal}, {self.requests} requests ({seen}), {self.failed} failed"
 

@@ -12,7 +12,7 @@ from .model import Cluster, Manifest, Result, annotations
 from .plan.colors import as_text
 from .routes import controllers
 from .routes.rules import Documents, check_weight
-from .routing import Moved, Route, check_side, move
+from .routing import Moved, Route, check_side, let_know_of_side, move
 from .run import Progress
 from .watching_traffic import Probe, watch_share
 
@@ -41,6 +41,8 @@ def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluste
             for side in (stable, canary):
                 if will[side] > was[side]:
                     check_side(cluster, route, new, side, options["force"])
+                    if not was[side] and not check:
+                        let_know_of_side(cluster, route, new, side)
 
     moved = move(cluster, routes, change, check, check_sides)
     result = _result(routes, moved, notes, canary)

@@ -22,6 +22,8 @@ description:
   - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
     first is made; where one is refused none moves.
   - A side that would get more requests than before and has no ready endpoints is refused.
+  - Where half of the pods of a side that had no requests have been ready for less than three seconds, it waits until they have been.
+    A router that is told of a route before it is told of the pods answers 503.
   - So is a weight that the controller of the route will not honour, for example the annotations of V(ingress_nginx) with
     a Traefik before 3.7, or an HTTPRoute that no Gateway accepts. What may not be read is taken as good.
 extends_documentation_fragment:

@@ -18,6 +18,8 @@ description:
     points at the old color or those that are chosen - of an Ingress with V(ingress), an HTTPRoute with V(gateway_api),
     a VirtualService with V(istio), an IngressRoute with V(traefik). For V(istio) it may also be two subsets of one host.
   - A color that has fewer ready pods than it needs is refused, so that the switch loses no request.
+  - Where the pods of the color have been ready for less than three seconds, it waits until they have been, for every provider but
+    V(service). A router that is told of a route before it is told of the pods answers 503.
   - A rule whose weights are split between two colors is refused, since a canary is on its way there. Where the weight of one
     of them is 0, the two change places.
   - A route whose controller will not honour it is refused, see O(check_controller).
@@ -188,6 +190,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.coloring impo
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError, InvalidRequest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Change, Cluster, Manifest, Result
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.colors import check_color, check_ready, plan_switch
+from ansible_collections.progressive.delivery.plugins.module_utils.reading import let_router_know
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module, settle
 
 OPTIONS = {
@@ -227,12 +230,15 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
         if change.changed and colors.active != color:
             if options["check_controller"]:
                 route.check_controller(manifest)
-            seen["ready"] = len(route.ready(colors, color))
+            pods = route.ready(colors, color)
+            seen["ready"] = len(pods)
             if not options["force"]:
                 if not seen["ready"]:
                     route.check_exists(colors, color)
                 active = len(route.ready(colors, colors.active))
                 check_ready(route.ref, color, colors.active, seen["ready"], active, options.get("min_ready"))
+            if not check and route.ref.kind != "Service":
+                let_router_know(pods, color, progress)
         return change
 
     change, _manifest = settle(cluster, route.ref, plan, check)

@@ -61,9 +61,9 @@ def test_errors_by_kind(half: tuple[Routed, Provider]) -> None:
 
 
 def probe(routed: Routed, provider: Provider, **given: Any) -> Probe:
-    """Return how the route is asked."""
-    options = {"url": f"{routed.base(provider.router)}/", "headers": {"Host": routed.host}, "version_field": "version", "canary": CANARY}
-    return Probe.of({**options, **given})
+    """Return how the route is asked; a machine that is busy with other tests may stand still for a second or two."""
+    about = {"url": f"{routed.base(provider.router)}/", "headers": {"Host": routed.host}, "timeout": 5}
+    return Probe.of({**about, "version_field": "version", "canary": CANARY, **given})
 
 
 def marked(routed: Routed, provider: Provider, weight: int, mark: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import mirror_traffic, set_canary_weight
 from support.fake import FakeCluster
+from support.objects import pod
 from support.routes import MANIFESTS, destination_rule, http_route, ingress_route, routed, side, virtual_service
 
 Manifest = dict[str, Any]
@@ -164,6 +165,7 @@ def test_the_other_form_of_istio_is_changed_and_ended_as_it_is_and_not_added_to(
 
 def test_a_subset_is_mirrored_to_as_one_and_a_service_as_a_host() -> None:
     cluster = shop(virtual_service({"host": "web", "subset": "v1"}), destination_rule("v1", "v2"))
+    cluster.put(pod("v2", {"app": "web", "version": "v2"}))
     ref = Ref("VirtualService", "shop", "web")
     assert mirror(cluster, provider="istio", stable="v1", to="v2").after["mirror"]["to"] == "v2"
     assert cluster.get(ref)["spec"]["http"][1]["mirrors"] == [

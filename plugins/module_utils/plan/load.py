@@ -129,7 +129,7 @@ class Numbers:
         """Return how far it is as one line of progress."""
         count = self.whole.count
         rate = f"{count / elapsed:.0f} a second" if elapsed > 0 else "just begun"
-        faults = ", ".join(f"{kind} {number}" for kind, number in sorted(self.errors.items()))
+        faults = ", ".join(f"{kind} {number}" for kind, number in sorted(dict(self.errors).items()))
         return f"{count} requests{planned}, {rate}, {self.whole.failed} failed" + (f" ({faults})" if faults else "")
 
 

@@ -7,12 +7,12 @@ import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Optional
 
 from ..errors import InvalidRequest, NotFound
 from ..model import Manifest, Ref
 
-Documents = Mapping[Ref, Manifest | None]
+Documents = Mapping[Ref, Optional[Manifest]]
 """The objects that make a route, as they are or shall be: its own, and those beside it; None is one that is not there."""
 
 
