@@ -48,7 +48,7 @@ options:
   headers:
     description:
       - What headers a request must carry, by their names.
-      - The value is a text for an exact match, C({exact: text}), C({regex: expression}), or null for any value.
+      - 'The value is a text for an exact match, C({exact: text}), C({regex: expression}), or null for any value.'
     type: dict
   cookies:
     description: What cookies a request must carry, in the same form. Up to three.
