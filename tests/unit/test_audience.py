@@ -17,8 +17,10 @@ from ansible_collections.progressive.delivery.plugins.module_utils.routes.rules 
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import mirror_traffic, set_audience, set_canary_weight
 from support.fake import FakeCluster
+from support.objects import pod
 from support.routes import MANIFESTS as EVERY_MANIFEST
-from support.routes import destination_rule, http_route, ingress_route, main_ingress, routed, side, virtual_service
+from support.routes import destination_rule, http_route, ingress_route, main_ingress, side, virtual_service
+from support.routes import routed as without_gateway
 
 KIND = {"gateway_api": "HTTPRoute", "ingress_nginx": "Ingress", "istio": "VirtualService", "traefik": "IngressRoute"}
 
@@ -29,6 +31,12 @@ def lone_ingress(**meta: Any) -> Any:
     paths = found["spec"]["rules"][0]["http"]["paths"]
     found["spec"]["rules"].insert(0, {"host": "api.example.com", "http": {"paths": [paths.pop(0)]}})
     return found
+
+
+def routed(*manifests: Any, canary: int = 1) -> FakeCluster:
+    """Return a cluster with these routes, and the Gateway of those that name one."""
+    gateway = {"kind": "Gateway", "metadata": {"name": "public", "namespace": "gateways"}, "spec": {"gatewayClassName": "some"}}
+    return without_gateway(gateway, {"kind": "GatewayClass", "metadata": {"name": "some"}}, *manifests, canary=canary)
 
 
 MANIFESTS = {**EVERY_MANIFEST, "ingress_nginx": lone_ingress}
@@ -197,6 +205,8 @@ def test_a_share_by_traefik_is_made_before_the_route_leads_there() -> None:
 def test_a_subset_is_made_before_requests_go_to_it() -> None:
     cluster = routed(virtual_service({"host": "web", "subset": "v1"}), destination_rule("v1"))
     given = {"provider": "istio", "stable": "v1", "variant": "v2", "variant_labels": {"version": "v2"}}
+    for name in ("v1", "v2"):
+        cluster.put(pod(name, {"app": "web", "version": name}))
     assert aim(cluster, headers={"X-Beta": "yes"}, **given).after == {"audience": ["header x-beta=yes"], "variant": "v2"}
     assert [ref.kind for _verb, ref in cluster.writes] == ["DestinationRule", "VirtualService"]
     aim(cluster, state="absent", **given)
