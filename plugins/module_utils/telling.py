@@ -199,15 +199,32 @@ def tell(options: Mapping[str, Any], cluster: Cluster) -> Told:
     split = _split(route, documents, chosen, stable, canary)
     sides = list(dict.fromkeys([*split.weights, *(str(match["to"]) for match in split.matches), *_mirrored(split)]))
     main = main_of(route.ref, documents)
+    served = served_by(cluster, route.provider, route.ref, main)
     return Told(
         route,
         rules,
         chosen,
         split,
-        served_by(cluster, route.provider, route.ref, main),
+        replace(served, notes=(*served.notes, *_shared(cluster, route, rules, chosen))),
         _backends(cluster, route, documents, sides),
         _kept(main),
     )
+
+
+def _shared(cluster: Cluster, route: Route, rules: Sequence[Rule], chosen: Sequence[Rule]) -> list[str]:
+    """Return who else gets a canary's share: the annotations of ingress-nginx count for a Service, wherever in the namespace it is named."""
+    if route.provider != "ingress_nginx" or not chosen:
+        return []
+    services = set(chosen[0].weights)
+    places = [f"rule {rule.index}" for rule in rules if rule not in chosen and services & set(rule.weights)]
+    for entry in cluster.list(Query("Ingress", route.ref.namespace)).items:
+        name = metadata(entry)["name"]
+        if name not in (route.ref.name, ingress_nginx.twin(route.ref).name) and annotations(entry).get(ingress_nginx.CANARY) != "true":
+            if any(services & set(rule.weights) for rule in ingress_nginx.rules(entry)):
+                places.append(f"Ingress {name}")
+    if not places:
+        return []
+    return [f"{', '.join(places)} leads to {', '.join(sorted(services))} too, and the share of a canary counts there as well"]
 
 
 def _mirrored(split: Split) -> list[str]:

@@ -325,6 +325,37 @@ def test_a_stateful_set_killed_in_its_pause_is_tested_before_it_goes_on(store: S
     assert store.step(wait_rollout, kind="StatefulSet", name="web", timeout=30)["status"]["phase"] == "complete"
 
 
+def test_another_image_is_released_over_a_stateful_set_that_is_held_and_the_way_back_is_to_what_worked(store: Shop) -> None:
+    done = play(store, "rolling_update", "nowhere", kind="StatefulSet", on_failure="hold")
+    assert done.returncode != 0 and "it is held where it was" in done.stdout, done.stdout
+    assert store.get("StatefulSet", "web")["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == 2
+    with store.traffic() as traffic:
+        done = play(store, "rolling_update", "2.0.0", kind="StatefulSet")
+        assert done.returncode == 0, done.stdout
+        assert {entry["images"]["app"] for entry in ready(store)} == {f"{IMAGE}:2.0.0"}
+        # Not to the image that never started, which is the revision before.
+        back = play(store, "rollback")
+        assert back.returncode == 0 and image(store, kind="StatefulSet") == "1.0.0", back.stdout
+    assert traffic.seen["failed"] == 0, traffic.seen
+
+
+def test_a_daemon_set_that_is_held_goes_back(web: Shop) -> None:
+    labels = {"app": "agent"}
+    template = web.get("Deployment", "web")["spec"]["template"]
+    template = {**template, "metadata": {"labels": labels}}
+    web.create(
+        {**SET, "kind": "DaemonSet", "metadata": {"name": "agent"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    )
+    given = {"kind": "DaemonSet", "name": "agent"}
+    assert web.step(wait_rollout, **given, timeout=60)["status"]["phase"] == "complete"
+    done = play(web, "rolling_update", "nowhere", **given, on_failure="hold")
+    assert done.returncode != 0 and web.get("DaemonSet", "agent")["spec"]["updateStrategy"]["type"] == "OnDelete", done.stdout
+    back = play(web, "rollback", name="agent")
+    assert back.returncode == 0 and image(web, "agent", "DaemonSet") == "1.0.0", back.stdout
+    assert web.get("DaemonSet", "agent")["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+    assert web.step(wait_rollout, **given, timeout=60)["status"]["phase"] == "complete"
+
+
 def test_a_stateful_set_with_a_version_that_never_starts_comes_back(store: Shop) -> None:
     with store.traffic() as traffic:
         done = play(store, "rolling_update", "broken-crash", kind="StatefulSet")

@@ -633,6 +633,24 @@ def test_a_stuck_pod_is_deleted_once_also_when_the_undo_was_done_before() -> Non
     assert not undo_rollout.execute(given, cluster, False).changed
 
 
+def test_a_release_deletes_the_pod_that_would_keep_a_stateful_set_from_it() -> None:
+    cluster, ref = stuck()
+    owner = cluster.get(Ref("StatefulSet", "shop", "web"))
+    given = options(set_image, kind="StatefulSet", name="web", images={"*": "podinfo:3.0.0"}, delete_stuck_pods=True)
+    foreseen = set_image.execute(given, cluster, True)
+    assert foreseen.changed and foreseen.before["stuck_pods"] == ["web-1"] and cluster.writes == []
+    # As the controller leaves it after the image came.
+    owner["spec"]["template"]["spec"]["containers"][0]["image"] = "podinfo:3.0.0"
+    owner["status"].update(updateRevision="web-c", currentRevision="web-a")
+    cluster.put(controller_revision(owner, 3, "c", "podinfo:3.0.0"))
+    cluster.put(owner)
+    assert not set_image.execute({**given, "delete_stuck_pods": False}, cluster, False).changed
+    done = set_image.execute(given, cluster, False)
+    assert done.changed and done.after["stuck_pods"] == [] and "deleted pod web-1" in done.actions[-1], done
+    assert cluster.writes == [("delete", ref)]
+    assert not set_image.execute(given, cluster, False).changed
+
+
 def test_a_stuck_pod_that_came_back_well_is_not_deleted() -> None:
     cluster, ref = stuck()
     delete = cluster.delete

@@ -247,6 +247,15 @@ def test_matches_and_copies_are_told() -> None:
     assert "  copies of 50 % -> shadow" in told["summary"]
 
 
+def test_who_else_has_a_canary_s_share_by_annotations_is_told() -> None:
+    other = main_ingress(name="other")
+    cluster = routed(main_ingress(), other)
+    run(set_canary_weight, cluster, provider="ingress_nginx", stable="web", canary="web-canary", weight=20)
+    told = run(route_info, cluster, provider="ingress_nginx", rule="1").extra
+    assert told["controller"]["notes"][-1] == "Ingress other leads to web too, and the share of a canary counts there as well"
+    assert told["summary"][-1].startswith("  note: Ingress other leads to web too")
+
+
 REFUSED_INFO = {
     "no such rule": ({"rule": "9"}, "HTTPRoute shop/web has no rule for rule 9; its rules are: 0 "),
     "no such side": ({"stable": "nope"}, 'HTTPRoute shop/web does not lead to "nope"; correct stable; its rules are: 0 '),

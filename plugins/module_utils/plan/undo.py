@@ -18,7 +18,7 @@ from .differences import template_changes
 from .masking import masked_text
 from .released import released_images
 from .revisions import Revision, is_numbered, live_revision, named_images, named_revisions, next_number, note_of, revisions_in, template_of
-from .rollout import CONTROLLER_HASH, is_owned, is_ready, is_terminating, template_images
+from .rollout import CONTROLLER_HASH, is_owned, is_ready, is_terminating, pod_trouble, template_images
 from .workload import check_image
 
 
@@ -244,6 +244,16 @@ def stuck_pods(workload: Manifest, pods: Sequence[Manifest], target: str) -> lis
         and labels(pod).get(CONTROLLER_HASH) != target
         and _ordinal(pod) >= partition
     ]
+
+
+def superseded_pods(workload: Manifest, pods: Sequence[Manifest], target: str) -> list[Manifest]:
+    """Return the stuck pods that a release may delete on its way to ``target``, since nobody can want them any more.
+
+    Those are of a revision that was never rolled out whole, or can never become ready. One of the revision that was, and that is
+    only slow to come up, may be busy with its data: it is waited for.
+    """
+    proven = (workload.get("status") or {}).get("currentRevision")
+    return [pod for pod in stuck_pods(workload, pods, target) if labels(pod).get(CONTROLLER_HASH) != proven or pod_trouble([pod])]
 
 
 def waits_for_each_pod(workload: Manifest) -> bool:
