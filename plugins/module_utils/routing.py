@@ -81,7 +81,7 @@ class Route:
 
     def rules(self, documents: Documents) -> list[Rule]:
         """Return the rules of the route."""
-        found: list[Rule] = self.router.known(self.ref, documents)
+        found: list[Rule] = self.router.known(self.ref, documents, self.sides)
         return found
 
     def chosen(self, documents: Documents) -> list[Rule]:

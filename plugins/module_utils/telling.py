@@ -18,7 +18,7 @@ from .routes import ingress_nginx
 from .routes.colored import targets_of
 from .routes.controllers import Served, serves_nginx_annotations
 from .routes.registry import COLOR_PROVIDERS, ROUTERS
-from .routes.rules import Documents, Rule, Sides, Split, choose, main_of, percentages
+from .routes.rules import Documents, Rule, Sides, Split, choose, main_of, originals_of, percentages
 from .routing import Route, served_by
 from .weighing import tidy
 
@@ -212,7 +212,7 @@ def tell(options: Mapping[str, Any], cluster: Cluster) -> Told:
 
 
 def _shared(cluster: Cluster, route: Route, rules: Sequence[Rule], chosen: Sequence[Rule]) -> list[str]:
-    """Return who else gets a canary's share: the annotations of ingress-nginx count for a Service, wherever in the namespace it is named."""
+    """Return who else gets a canary's share: ingress-nginx' annotations count for a Service, wherever in the namespace it is named."""
     if route.provider != "ingress_nginx" or not chosen:
         return []
     services = set(chosen[0].weights)
@@ -238,7 +238,7 @@ def _chosen(route: Route, rules: Sequence[Rule], options: Mapping[str, Any]) -> 
     if stable and options.get("canary"):
         return choose(route.ref, rules, route.sides)
     named = any(options.get(key) is not None for key in ("rule", "rule_host", "rule_path"))
-    originals = [rule for rule in rules if rule.copy_of is None]
+    originals = originals_of(rules)
     found = [rule for number, rule in enumerate(originals) if route.sides.names(rule, number)]
     if named and not found:
         there = "; ".join(map(str, rules)) or "none"

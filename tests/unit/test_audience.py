@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from typing import Any
 
@@ -15,11 +14,11 @@ from ansible_collections.progressive.delivery.plugins.module_utils.routes import
 from ansible_collections.progressive.delivery.plugins.module_utils.routes.registry import router
 from ansible_collections.progressive.delivery.plugins.module_utils.routes.rules import Condition, Sides
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec
-from ansible_collections.progressive.delivery.plugins.modules import mirror_traffic, set_audience, set_canary_weight
+from ansible_collections.progressive.delivery.plugins.modules import set_audience, set_canary_weight
 from support.fake import FakeCluster
 from support.objects import pod
 from support.routes import MANIFESTS as EVERY_MANIFEST
-from support.routes import destination_rule, http_route, ingress_route, main_ingress, side, virtual_service
+from support.routes import destination_rule, http_route, ingress_route, main_ingress, virtual_service
 from support.routes import routed as without_gateway
 
 KIND = {"gateway_api": "HTTPRoute", "ingress_nginx": "Ingress", "istio": "VirtualService", "traefik": "IngressRoute"}
@@ -459,24 +458,6 @@ def test_several_routes_move_together() -> None:
         assert cluster.get(Ref(KIND[provider], "shop", "web"))["spec"] == make()["spec"]
 
 
-@pytest.mark.parametrize("provider", RULED)
-def test_copies_are_of_what_stable_gets(provider: str) -> None:
-    cluster, ref = routed(MANIFESTS[provider](), *side("shadow")), Ref(KIND[provider], "shop", "web")
-    run(mirror_traffic, cluster, False, provider=provider, to="shadow", percent=100)
-    mirrored = cluster.get(ref)["spec"]
-    aim(cluster, provider=provider, headers={"X-Beta": "yes"})
-    assert not aim(cluster, provider=provider, headers={"X-Beta": "yes"}).changed
-    run(mirror_traffic, cluster, False, provider=provider, to="shadow", state="absent")
-    assert "shadow" not in json.dumps(cluster.get(ref)["spec"])
-    assert not aim(cluster, provider=provider, headers={"X-Beta": "yes"}).changed
-    run(mirror_traffic, cluster, False, provider=provider, to="shadow", percent=100)
-    aim(cluster, provider=provider, state="absent")
-    assert cluster.get(ref)["spec"] == mirrored
-    run(mirror_traffic, cluster, False, provider=provider, to="shadow", percent=100, methods=["GET"])
-    with pytest.raises(InvalidRequest, match='copies requests of some methods to "shadow" and is in the way of an audience'):
-        aim(cluster, provider=provider, headers={"X-Beta": "yes"})
-
-
 def test_an_audience_of_a_route_to_a_traefik_service_knows_the_service_behind_it() -> None:
     route, key = ingress_route(), Ref("TraefikService", "shop", "split")
     route["spec"]["routes"][1]["services"] = [{"name": "split", "kind": "TraefikService"}]
@@ -485,7 +466,7 @@ def test_an_audience_of_a_route_to_a_traefik_service_knows_the_service_behind_it
     aim(cluster, provider="traefik", headers={"X-Beta": "yes"})
     routes = cluster.get(Ref("IngressRoute", "shop", "web"))["spec"]["routes"]
     assert routes[1]["services"] == [{"name": "web-canary", "port": 80}] and cluster.get(key)["spec"] == split
-    with pytest.raises(InvalidRequest, match="do not lead to web in one way and directly"):
+    with pytest.raises(InvalidRequest, match="leads to TraefikService split, of somebody else, which shares the requests itself"):
         aim(cluster, provider="traefik", weight=20)
     aim(cluster, provider="traefik", state="absent")
     assert cluster.get(Ref("IngressRoute", "shop", "web"))["spec"] == route["spec"]

@@ -11,14 +11,11 @@ import itertools
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Ref
-from .rules import Audience, Condition, Rule, Sides, Split, choose, split_of
-
-Entry = dict[str, Any]
+from .rules import Audience, Condition, Sides, Split
 
 MOST_COOKIES = 3
 ANY = ".*"
@@ -272,13 +269,6 @@ def kept_side(conditions: Iterable[Condition]) -> str | None:
     return found[0].value if len(found) == 1 and found[0].where == "cookie" and not found[0].regex else None
 
 
-def is_keeping(asked: Sequence[Sequence[Condition]], weights: Mapping[str, int]) -> bool:
-    """Return whether a rule keeps users on a side: each of its matches asks for a cookie with the name of its only backend."""
-    return len(weights) == 1 and all(
-        any(entry.where == "cookie" and not entry.regex and entry.value in weights for entry in conditions) for conditions in asked
-    )
-
-
 def spoken(split: Split, sides: Sides) -> list[str]:
     """Return the audience of the variant in words: its conditions, or the share of the users and what keeps them."""
     for entry in split.matches:
@@ -290,11 +280,6 @@ def spoken(split: Split, sides: Sides) -> list[str]:
             return [f"{split.weights[sides.canary]:g} % of the users, kept by cookie {name}"]
         return conditions
     return []
-
-
-def match_of(conditions: Iterable[Condition], to: str) -> dict[str, Any]:
-    """Return an entry of a Split's ``matches``."""
-    return {"conditions": [str(condition) for condition in conditions], "to": to}
 
 
 # Rules that meet
@@ -358,149 +343,3 @@ class Asked:
         queries = sum(entry.where == "query" for entry in self.conditions)
         headers = {entry.name if entry.where == "header" else "Cookie" for entry in self.conditions if entry.where != "query"}
         return bool(self.method), len(headers), queries
-
-
-# Rules that are put before others
-
-
-class Form(Protocol):
-    """How a router writes what an audience needs. An entry is a rule as the route has it.
-
-    ``ADVICE`` is the way out where rules meet. ``RULES_KEEP`` says whether a user is kept on his side by rules, or by the router.
-    """
-
-    ADVICE: str
-    RULES_KEEP: bool
-
-    def extras(self, entry: Entry, base: Entry) -> list[Condition] | None:
-        """Return what ``entry`` asks for beyond ``base``, in each of its matches; None where it is not the same otherwise."""
-
-    def conditioned(self, ref: Ref, entry: Entry, conditions: Sequence[Condition], side: str, sides: Sides) -> Entry:
-        """Return a copy of ``entry`` that also asks for the conditions and leads to ``side`` alone; raise InvalidRequest."""
-
-    def shared(self, ref: Ref, entry: Entry, audience: Audience, sides: Sides) -> Entry:
-        """Return ``entry`` with a share of its requests for the variant, in which each side tells the user to keep it."""
-
-    def unshared(self, entry: Entry, sides: Sides) -> Entry:
-        """Return ``entry`` as it was before it was shared."""
-
-    def asked(self, entry: Entry) -> list[Asked]:
-        """Return what each match of an entry asks for."""
-
-    def goes_first(self, theirs: tuple[int, Asked], mine: tuple[int, Asked]) -> bool | None:
-        """Return whether a request that meets both goes by the match of others, each of which comes with the place of its entry.
-
-        None says that it did so before, and would not any more.
-        """
-
-
-def owners(rules: Sequence[Rule], entries: Sequence[Entry], sides: Sides, form: Form) -> dict[int, int]:
-    """Return {rule: the rule that it picks an audience of}: it stands before it and asks for more.
-
-    It leads to the variant alone; or to stable alone where it keeps there who has stable's cookie.
-    """
-    found: dict[int, int] = {}
-    for index in reversed(range(len(entries))):
-        for base in range(index + 1, len(entries)):
-            if base in found or sides.stable not in rules[base].weights:
-                continue
-            extras = form.extras(entries[index], entries[base])
-            if extras and _is_of_an_audience(rules[index], extras, sides):
-                found[index] = base
-                break
-    return found
-
-
-def _is_of_an_audience(rule: Rule, extras: Sequence[Condition], sides: Sides) -> bool:
-    """Return whether a rule picks an audience for the variant, or keeps on stable who has its cookie."""
-    return list(rule.weights) == [sides.canary] or (list(rule.weights) == [sides.stable] and kept_side(extras) == sides.stable)
-
-
-def chosen_of(ref: Ref, rules: Sequence[Rule], owner: Mapping[int, int], sides: Sides) -> list[int]:
-    """Return the places of the rules that are meant. Those of the audience do not count in a rule's number."""
-    return [rule.index for rule in choose(ref, [rule for rule in rules if rule.index not in owner], sides)]
-
-
-def split_with(ref: Ref, rules: Sequence[Rule], entries: Sequence[Entry], sides: Sides, form: Form) -> Split:
-    """Return who gets what by the chosen rules, and by those before them that pick an audience."""
-    owner = owners(rules, entries, sides, form)
-    found = split_of(ref, [rule for rule in rules if rule.index not in owner], sides)
-    matches = tuple(
-        match_of(form.extras(entries[index], entries[base]) or (), next(iter(rules[index].weights)))
-        for index, base in sorted(owner.items())
-        if str(base) == found.rules[0]
-    )
-    return replace(found, matches=matches)
-
-
-def rewritten(
-    ref: Ref, rules: Sequence[Rule], entries: Sequence[Entry], sides: Sides, audience: Audience | None, form: Form
-) -> list[Entry]:
-    """Return the entries of a route in which the chosen ones have this audience before them; None takes it away.
-
-    An audience that is there already is changed in its place; a new one stands directly before its rule.
-    """
-    owner = owners(rules, entries, sides, form)
-    chosen = chosen_of(ref, rules, owner, sides)
-    copies = [rule for rule in rules if rule.index in chosen and rule.copy_of is not None]
-    if audience and copies:
-        raise InvalidRequest(
-            f'rule {copies[0]} of {ref} copies requests of some methods to "{(copies[0].mirror or {}).get("to")}" and is in the way of an'
-            " audience; copy those of all methods, or end that first"
-        )
-    found: list[Entry] = []
-    new: list[int] = []
-    bases: list[int] = []
-    placed: set[int] = set()
-    for index, entry in enumerate(entries):
-        base = owner.get(index, index)
-        if base not in chosen:
-            found.append(entry)
-            continue
-        plain = form.unshared(entries[base], sides)
-        if audience and audience.weight is not None and plain == entries[base] and sides.canary in rules[base].weights:
-            raise InvalidRequest(
-                f'rule {rules[base]} of {ref} already gives "{sides.canary}" a weight that keeps nobody;'
-                " take it out by set_canary_weight with state absent, then give the audience its share"
-            )
-        if base not in placed:
-            placed.add(base)
-            made = _before(ref, plain, sides, audience, form)
-            new += range(len(found), len(found) + len(made))
-            found += made
-        if index == base:
-            bases.append(len(found))
-            found.append(form.shared(ref, plain, audience, sides) if audience and audience.weight is not None else plain)
-    if found != list(entries):
-        for number in new:
-            others = [other for other in range(len(found)) if other not in new and other not in bases]
-            _check_meeting(ref, found, number, others, form)
-    return found
-
-
-def _check_meeting(ref: Ref, entries: Sequence[Entry], number: int, others: Sequence[int], form: Form) -> None:
-    """Raise InvalidRequest where another rule has all requests of a new one already, or would lose some that it asks for."""
-    for mine in form.asked(entries[number]):
-        for other in others:
-            for theirs in form.asked(entries[other]):
-                first = form.goes_first((other, theirs), (number, mine)) if theirs.can_meet(mine) else False
-                if first and theirs.covers(mine):
-                    raise InvalidRequest(
-                        f"matches overlap: the rule at {other} of {ref} ({theirs}) already has every request of this audience ({mine});"
-                        " take it out, or ask for something else"
-                    )
-                if first is None:
-                    raise InvalidRequest(
-                        f"matches overlap: a request can meet both the rule at {other} of {ref} ({theirs}) and this audience ({mine}),"
-                        f" and that rule would lose it; {form.ADVICE}"
-                    )
-
-
-def _before(ref: Ref, entry: Entry, sides: Sides, audience: Audience | None, form: Form) -> list[Entry]:
-    """Return what stands before an entry for its audience."""
-    if audience is None:
-        return []
-    if audience.weight is None:
-        return [form.conditioned(ref, entry, audience.conditions, sides.canary, sides)]
-    kept = (sides.canary, sides.stable) if form.RULES_KEEP else ()
-    return [form.conditioned(ref, entry, [keeps(audience, side)], side, sides) for side in kept]

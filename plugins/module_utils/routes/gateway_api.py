@@ -10,10 +10,11 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Manifest, Query, Ref, metadata
-from . import audiences
-from .audiences import Asked, Entry
+from . import audiences, rewriting
+from .audiences import Asked
 from .colored import Backend
-from .rules import Audience, Condition, Documents, Mirror, Mirroring, Rule, Sides, Split, choose, main_of
+from .rewriting import Entry
+from .rules import Audience, Condition, Documents, Methods, Mirror, Rule, Sides, Split, choose, main_of, split_of
 
 KIND = "HTTPRoute"
 MIRROR = "RequestMirror"
@@ -27,18 +28,23 @@ def rules(manifest: Manifest) -> list[Rule]:
     spec = manifest.get("spec") or {}
     hosts = tuple(spec.get("hostnames") or ())
     entries = spec.get("rules") or []
-    return _MIRRORING.copies(entries, [_rule(index, entry, hosts) for index, entry in enumerate(entries)])
+    return METHODS.copies(entries, [_rule(index, entry, hosts) for index, entry in enumerate(entries)])
 
 
 def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
     """Return one rule. Without a match it is for every path."""
     matches = entry.get("matches") or [{}]
     paths = [(match.get("path") or {}).get("value") or "/" for match in matches]
-    weights = {ref["name"]: 1 if ref.get("weight") is None else ref["weight"] for ref in entry.get("backendRefs") or []}
     asked = [_conditions(match.get("headers"), match.get("queryParams")) for match in matches]
     words = [word for match, found in zip(matches, asked, strict=True) for word in (*map(str, found), match.get("method") or "") if word]
     return Rule(
-        index, entry.get("name") or "", hosts, paths[0], weights, tuple(words), _mirrors(entry), keeps=audiences.is_keeping(asked, weights)
+        index,
+        entry.get("name") or "",
+        hosts,
+        paths[0],
+        {ref["name"]: 1 if ref.get("weight") is None else ref["weight"] for ref in entry.get("backendRefs") or []},
+        tuple(words),
+        _mirrors(entry),
     )
 
 
@@ -68,9 +74,10 @@ def _mirrors(entry: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     return tuple(found)
 
 
-def known(ref: Ref, documents: Documents) -> list[Rule]:
-    """Return the rules of the route, with what the objects beside it say of them."""
-    return rules(main_of(ref, documents))
+def known(ref: Ref, documents: Documents, sides: Sides) -> list[Rule]:
+    """Return the rules of the route, those marked that are there for an audience of these sides."""
+    manifest = main_of(ref, documents)
+    return rewriting.with_audiences(rules(manifest), _entries(manifest), sides, FORM)
 
 
 def needs(_ref: Ref, _manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
@@ -97,7 +104,7 @@ def service_of(_ref: Ref, _documents: Documents, name: str) -> str:
 
 def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    return audiences.split_with(ref, known(ref, documents), _entries(main_of(ref, documents)), sides, FORM)
+    return split_of(ref, known(ref, documents, sides), sides)
 
 
 def _entries(manifest: Manifest) -> list[Entry]:
@@ -108,7 +115,7 @@ def _entries(manifest: Manifest) -> list[Entry]:
 def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the route in which ``weight`` percent of the chosen rules' requests go to the canary; None takes it out."""
     after = copy.deepcopy(main_of(ref, documents))
-    for rule in choose(ref, rules(after), sides):
+    for rule in choose(ref, known(ref, documents, sides), sides):
         refs = after["spec"]["rules"][rule.index]["backendRefs"]
         stable = next(entry for entry in refs if entry["name"] == sides.stable)
         canary = next((entry for entry in refs if entry["name"] == sides.canary), None)
@@ -131,10 +138,10 @@ def mirrored(ref: Ref, documents: Documents, sides: Sides, mirror: Mirror | None
     if mirror is not None and (mirror.body is not None or mirror.most_bytes is not None):
         raise InvalidRequest(f"{ref}: mirror_body and max_body_size are for provider traefik; the Gateway API has no such setting")
     after = copy.deepcopy(main_of(ref, documents))
-    known = rules(after)
+    found, entries = known(ref, documents, sides), _entries(after)
     if mirror is not None and mirror.methods:
-        _check_precedence(ref, known, after, sides)
-    _MIRRORING.apply(ref, after["spec"]["rules"], known, sides, mirror)
+        _check_precedence(ref, found, entries, sides)
+    after["spec"]["rules"] = rewriting.mirrored(ref, found, entries, sides, mirror, FORM)
     return {**documents, ref: after}
 
 
@@ -143,80 +150,10 @@ def unfit(_service: Manifest) -> str:
     return ""
 
 
-def _put(entry: dict[str, Any], sides: Sides, mirror: Mirror) -> None:
-    """Put the filter that mirrors into a rule, or change the one that is there."""
-    filters = entry.setdefault("filters", [])
-    mine = next((each["requestMirror"] for each in filters if _leads(each, sides)), None)
-    if mine is None:
-        stable = next(each for each in entry["backendRefs"] if each["name"] == sides.stable)
-        backend = {key: stable[key] for key in ("group", "kind", "namespace", "port") if key in stable}
-        mine = {"backendRef": {**backend, "name": sides.canary}}
-        filters.append({"type": MIRROR, "requestMirror": mine})
-    share = Fraction(str(mirror.percent)) / 100
-    if "fraction" in mine and Fraction(mine["fraction"]["numerator"], mine["fraction"].get("denominator") or 100) == share:
-        return
-    if mine.get("percent") == 100 and share == 1:
-        return
-    for key in ("percent", "fraction"):
-        mine.pop(key, None)
-    # All of them need no field: every version of the API has that.
-    if (share * 100).denominator == 1:
-        mine.update({} if share == 1 else {"percent": int(share * 100)})
-    else:
-        mine["fraction"] = {"numerator": share.numerator, "denominator": share.denominator}
-
-
-def _take(entry: dict[str, Any], sides: Sides) -> None:
-    """Take the filter that mirrors out of a rule."""
-    left = [each for each in entry.get("filters") or [] if not _leads(each, sides)]
-    if left:
-        entry["filters"] = left
-    else:
-        entry.pop("filters", None)
-
-
-def _leads(each: Mapping[str, Any], sides: Sides) -> bool:
-    """Return whether a filter mirrors to the canary's side."""
-    mirror = each.get("requestMirror") or {}
-    return each.get("type") == MIRROR and (mirror.get("backendRef") or {}).get("name") == sides.canary
-
-
-_MIRRORING = Mirroring("matches", str, str, _put, _take)
-
-
-def _check_precedence(ref: Ref, known: Sequence[Rule], manifest: Manifest, sides: Sides) -> None:
-    """Raise InvalidRequest where a rule for some methods would take requests of another: a method counts more than a header."""
-    chosen = choose(ref, known, sides, two=False)
-    entries = manifest["spec"]["rules"]
-    mine = [match for rule in chosen if rule.copy_of is None for match in entries[rule.index].get("matches") or [{}]]
-    indices = {rule.index for rule in chosen}
-    for rule in known:
-        for match in () if rule.index in indices else entries[rule.index].get("matches") or [{}]:
-            if not match.get("method") and any(_same_path(match, own) and _picks(match) > _picks(own) for own in mine):
-                raise InvalidRequest(
-                    f"rule {rule} of {ref} picks requests of the same path by header or query, and in the Gateway API a rule for a method"
-                    " goes before it and would take them; leave methods out, or give that rule its methods"
-                )
-
-
-def _same_path(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two matches are for one path, in one way."""
-    first, second = one.get("path") or {}, other.get("path") or {}
-    return (first.get("type") or "PathPrefix", first.get("value") or "/") == (
-        second.get("type") or "PathPrefix",
-        second.get("value") or "/",
-    )
-
-
-def _picks(match: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many headers and query parameters a match asks for: the order in which rules go before others."""
-    return len(match.get("headers") or []), len(match.get("queryParams") or [])
-
-
 def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | None) -> Documents:
     """Return the route with a rule before the chosen ones that leads an audience to the variant; None takes it out."""
     after = copy.deepcopy(main_of(ref, documents))
-    found = audiences.rewritten(ref, rules(after), _entries(after), sides, wanted, FORM)
+    found = rewriting.aimed(ref, known(ref, documents, sides), _entries(after), sides, wanted, FORM)
     count = [len(entry.get("matches") or [1]) for entry in found]
     if wanted is not None and (len(found) > MOST_RULES or sum(count) > MOST_IN_ALL or max(count) > MOST_MATCHES):
         raise InvalidRequest(
@@ -228,7 +165,7 @@ def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | No
 
 
 class _Form:
-    """How an HTTPRoute writes an audience: the most specific match has the request."""
+    """How an HTTPRoute writes an audience and a mirror: the most specific match has the request."""
 
     ADVICE = "ask for something that excludes what it asks for, or take it out"
     RULES_KEEP = True
@@ -245,9 +182,6 @@ class _Form:
         """Return a copy of the rule that also asks for the conditions and leads to ``side`` alone."""
         stable = next(backend for backend in entry["backendRefs"] if backend["name"] == sides.stable)
         found = {key: copy.deepcopy(value) for key, value in entry.items() if key != "name"}
-        # Copies are of what stable gets.
-        filters = [one for one in found.pop("filters", None) or () if one.get("type") != MIRROR]
-        found.update({"filters": filters} if filters else {})
         found["matches"] = [_with(ref, match, conditions) for match in entry.get("matches") or [{}]]
         found["backendRefs"] = [{**copy.deepcopy(stable), "name": side, "weight": 1}]
         return found
@@ -306,8 +240,43 @@ class _Form:
             return True
         return None if one.conditions or one.method else False
 
+    def put(self, entry: Entry, sides: Sides, mirror: Mirror) -> None:
+        """Put the filter that mirrors into a rule, or change the one that is there."""
+        filters = entry.setdefault("filters", [])
+        mine = next((each["requestMirror"] for each in filters if _leads(each, sides)), None)
+        if mine is None:
+            stable = next(each for each in entry["backendRefs"] if each["name"] == sides.stable)
+            backend = {key: stable[key] for key in ("group", "kind", "namespace", "port") if key in stable}
+            mine = {"backendRef": {**backend, "name": sides.canary}}
+            filters.append({"type": MIRROR, "requestMirror": mine})
+        share = Fraction(str(mirror.percent)) / 100
+        if "fraction" in mine and Fraction(mine["fraction"]["numerator"], mine["fraction"].get("denominator") or 100) == share:
+            return
+        if mine.get("percent") == 100 and share == 1:
+            return
+        for key in ("percent", "fraction"):
+            mine.pop(key, None)
+        # All of them need no field: every version of the API has that.
+        if (share * 100).denominator == 1:
+            mine.update({} if share == 1 else {"percent": int(share * 100)})
+        else:
+            mine["fraction"] = {"numerator": share.numerator, "denominator": share.denominator}
+
+    def take(self, entry: Entry, sides: Sides) -> None:
+        """Take the filter that mirrors out of a rule."""
+        left = [each for each in entry.get("filters") or [] if not _leads(each, sides)]
+        if left:
+            entry["filters"] = left
+        else:
+            entry.pop("filters", None)
+
+    def limited(self, ref: Ref, entry: Entry, mirror: Mirror) -> Entry:
+        """Return the rule again, for some methods alone."""
+        return METHODS.limited(ref, entry, mirror)
+
 
 FORM = _Form()
+METHODS = Methods("matches", str, str)
 
 
 def _extras(match: Mapping[str, Any], base: Mapping[str, Any]) -> list[Condition] | None:
@@ -363,3 +332,38 @@ def _keeps(backend: Mapping[str, Any], side: str) -> bool:
 def _is_ours(entry: Mapping[str, Any], side: str) -> bool:
     """Return whether a header that is added to answers is the cookie that keeps users on a side."""
     return entry["name"].lower() == "set-cookie" and audiences.is_set_cookie(entry["value"], side)
+
+
+def _leads(each: Mapping[str, Any], sides: Sides) -> bool:
+    """Return whether a filter mirrors to the canary's side."""
+    mirror = each.get("requestMirror") or {}
+    return each.get("type") == MIRROR and (mirror.get("backendRef") or {}).get("name") == sides.canary
+
+
+def _check_precedence(ref: Ref, found: Sequence[Rule], entries: Sequence[Entry], sides: Sides) -> None:
+    """Raise InvalidRequest where a rule for some methods would take requests of another: a method counts more than a header."""
+    chosen = choose(ref, found, sides, two=False)
+    indices = {rule.index for rule in chosen}
+    indices |= {one.index for rule in chosen for one in rewriting.followers(ref, found, entries, rule, sides, FORM)}
+    mine = [match for index in indices for match in entries[index].get("matches") or [{}] if found[index].copy_of is None]
+    for rule in found:
+        for match in () if rule.index in indices else entries[rule.index].get("matches") or [{}]:
+            if not match.get("method") and any(_same_path(match, own) and _picks(match) > _picks(own) for own in mine):
+                raise InvalidRequest(
+                    f"rule {rule} of {ref} picks requests of the same path by header or query, and in the Gateway API a rule for a method"
+                    " goes before it and would take them; leave methods out, or give that rule its methods"
+                )
+
+
+def _same_path(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two matches are for one path, in one way."""
+    first, second = one.get("path") or {}, other.get("path") or {}
+    return (first.get("type") or "PathPrefix", first.get("value") or "/") == (
+        second.get("type") or "PathPrefix",
+        second.get("value") or "/",
+    )
+
+
+def _picks(match: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many headers and query parameters a match asks for: the order in which rules go before others."""
+    return len(match.get("headers") or []), len(match.get("queryParams") or [])

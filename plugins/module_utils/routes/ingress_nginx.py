@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InvalidRequest
 from ..model import ANNOTATION_PREFIX, Manifest, Query, Ref, annotations, metadata
 from . import audiences
-from .rules import Audience, Condition, Documents, Mirror, Rule, Sides, Split, choose, main_of
+from .rules import Audience, Condition, Documents, Mirror, Rule, Sides, Split, choose, main_of, match_of
 
 KIND = "Ingress"
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -58,8 +58,8 @@ def check_main(ref: Ref, manifest: Manifest) -> None:
         )
 
 
-def known(ref: Ref, documents: Documents) -> list[Rule]:
-    """Return the rules of the route, with what the objects beside it say of them."""
+def known(ref: Ref, documents: Documents, _sides: Sides) -> list[Rule]:
+    """Return the rules of the route; an audience is in the canary's Ingress."""
     return rules(main_of(ref, documents))
 
 
@@ -97,7 +97,7 @@ def _matches(manifest: Manifest, canary: Manifest, sides: Sides) -> tuple[Mappin
         conditions.append(Condition("cookie", notes[BY_COOKIE], "always"))
     if notes.get(KEEPS):
         conditions.append(Condition("cookie", annotations(manifest).get(COOKIE_NAME) or "INGRESSCOOKIE", to))
-    return tuple(audiences.match_of([condition], to) for condition in conditions)
+    return tuple(match_of([condition], to) for condition in conditions)
 
 
 def _backend_of(manifest: Manifest) -> str | None:
@@ -174,20 +174,6 @@ def _with_backend(path: Mapping[str, Any], name: str) -> dict[str, Any]:
     copied = copy.deepcopy(dict(path))
     copied["backend"]["service"]["name"] = name
     return copied
-
-
-def mirrored(ref: Ref, _documents: Documents, _sides: Sides, _mirror: Mirror | None) -> Documents:
-    """Raise InvalidRequest: the annotation mirror-target takes a URI, copies everything, and not every controller honours it."""
-    raise InvalidRequest(
-        f"provider ingress_nginx does not mirror {ref}: its annotation mirror-target takes no Service, no share and no methods, and"
-        " Traefik does not honour it; lead the host through an HTTPRoute (gateway_api), a VirtualService (istio) or an IngressRoute"
-        " (traefik)"
-    )
-
-
-def unfit(_service: Manifest) -> str:
-    """Return why a Service cannot be a shadow; none is ever asked."""
-    return ""
 
 
 def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | None) -> Documents:
@@ -271,3 +257,17 @@ def _kept(manifest: Manifest, wanted: Audience | None, canary: Manifest | None) 
     else:
         return manifest
     return {**manifest, "metadata": {**metadata(manifest), "annotations": there}}
+
+
+def mirrored(ref: Ref, _documents: Documents, _sides: Sides, _mirror: Mirror | None) -> Documents:
+    """Raise InvalidRequest: the annotation mirror-target takes a URI, copies everything, and not every controller honours it."""
+    raise InvalidRequest(
+        f"provider ingress_nginx does not mirror {ref}: its annotation mirror-target takes no Service, no share and no methods, and"
+        " Traefik does not honour it; lead the host through an HTTPRoute (gateway_api), a VirtualService (istio) or an IngressRoute"
+        " (traefik)"
+    )
+
+
+def unfit(_service: Manifest) -> str:
+    """Return why a Service cannot be a shadow; none is ever asked."""
+    return ""

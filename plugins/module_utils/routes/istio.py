@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Manifest, Query, Ref, metadata
-from . import audiences
-from .audiences import Asked, Entry
+from . import audiences, rewriting
+from .audiences import Asked
 from .colored import Backend
-from .rules import Audience, Condition, Documents, Mirror, Mirroring, Rule, Sides, Split, choose, main_of
+from .rewriting import Entry
+from .rules import Audience, Condition, Documents, Methods, Mirror, Rule, Sides, Split, choose, main_of, split_of
 
 KIND = "VirtualService"
 SUBSETS = "DestinationRule"
 # What a match has by these names Istio leaves out of its headers.
 NO_HEADERS = ("uri", "scheme", "method", "authority")
-MIRRORS = ("mirror", "mirrorPercentage", "mirrors")
 
 
 def rules(manifest: Manifest) -> list[Rule]:
@@ -26,7 +26,7 @@ def rules(manifest: Manifest) -> list[Rule]:
     spec = manifest.get("spec") or {}
     hosts = tuple(spec.get("hosts") or ())
     entries = spec.get("http") or []
-    return _mirroring(()).copies(entries, [_rule(index, entry, hosts) for index, entry in enumerate(entries)])
+    return METHODS.copies(entries, [_rule(index, entry, hosts) for index, entry in enumerate(entries)])
 
 
 def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
@@ -39,8 +39,7 @@ def _rule(index: int, entry: Mapping[str, Any], hosts: tuple[str, ...]) -> Rule:
         weights = dict.fromkeys(weights, 100)
     asked = [_conditions(match.get("headers"), match.get("queryParams")) for match in matches]
     words = [word for match, found in zip(matches, asked, strict=True) for word in (*map(str, found), _method(match)) if word]
-    keeps = audiences.is_keeping(asked, weights)
-    return Rule(index, entry.get("name") or "", hosts, paths[0], weights, tuple(words), _mirrors(entry), keeps=keeps)
+    return Rule(index, entry.get("name") or "", hosts, paths[0], weights, tuple(words), _mirrors(entry))
 
 
 def side(destination: Mapping[str, Any]) -> str:
@@ -82,9 +81,10 @@ def _percent(share: Mapping[str, Any] | None) -> float:
     return value
 
 
-def known(ref: Ref, documents: Documents) -> list[Rule]:
-    """Return the rules of the route, with what the objects beside it say of them."""
-    return rules(main_of(ref, documents))
+def known(ref: Ref, documents: Documents, sides: Sides) -> list[Rule]:
+    """Return the rules of the route, those marked that are there for an audience of these sides."""
+    manifest = main_of(ref, documents)
+    return rewriting.with_audiences(rules(manifest), _entries(manifest), sides, FORM)
 
 
 def needs(ref: Ref, manifest: Manifest, _sides: Sides) -> Sequence[Ref | Query]:
@@ -175,7 +175,7 @@ def _subsets(manifest: Manifest) -> list[dict[str, Any]]:
 
 def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     """Return who gets what by the chosen rules."""
-    return audiences.split_with(ref, known(ref, documents), _entries(main_of(ref, documents)), sides, FORM)
+    return split_of(ref, known(ref, documents, sides), sides)
 
 
 def _entries(manifest: Manifest) -> list[Entry]:
@@ -186,7 +186,7 @@ def _entries(manifest: Manifest) -> list[Entry]:
 def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the VirtualService in which ``weight`` percent go to the canary; None takes it out."""
     after = copy.deepcopy(main_of(ref, documents))
-    for rule in choose(ref, rules(after), sides):
+    for rule in choose(ref, known(ref, documents, sides), sides):
         routes = after["spec"]["http"][rule.index]["route"]
         stable = next(entry for entry in routes if side(entry["destination"]) == sides.stable)
         canary = next((entry for entry in routes if side(entry["destination"]) == sides.canary), None)
@@ -222,10 +222,10 @@ def mirrored(ref: Ref, documents: Documents, sides: Sides, mirror: Mirror | None
     if mirror is not None and (mirror.body is not None or mirror.most_bytes is not None):
         raise InvalidRequest(f"{ref}: mirror_body and max_body_size are for provider traefik; Istio has no such setting")
     after = copy.deepcopy(main_of(ref, documents))
-    subsets = [
+    subsets = {
         subset["name"] for key, entry in documents.items() if key.kind == SUBSETS and entry is not None for subset in _subsets(entry)
-    ]
-    _mirroring(subsets).apply(ref, after["spec"]["http"], rules(after), sides, mirror)
+    }
+    after["spec"]["http"] = rewriting.mirrored(ref, known(ref, documents, sides), _entries(after), sides, mirror, _Form(subsets))
     return {**documents, ref: after}
 
 
@@ -234,56 +234,15 @@ def unfit(_service: Manifest) -> str:
     return ""
 
 
-def _mirroring(subsets: Sequence[str]) -> Mirroring:
-    """Return how a mirror is written, where there are these subsets."""
-
-    def put(entry: dict[str, Any], sides: Sides, mirror: Mirror) -> None:
-        old = entry.get("mirror")
-        share = {"value": mirror.percent}
-        if old and side(old) == sides.canary:
-            if _percent(entry.get("mirrorPercentage")) != mirror.percent:
-                entry["mirrorPercentage"] = share
-            return
-        if old:
-            raise InvalidRequest(
-                f'a rule that leads to "{sides.stable}" has the field mirror, of somebody else, to "{side(old)}", and Istio takes no'
-                " further one beside it; write that one as an entry of mirrors, or end it"
-            )
-        mirrors = entry.setdefault("mirrors", [])
-        mine = next((each for each in mirrors if side(each.get("destination") or {}) == sides.canary), None)
-        if mine is None:
-            stable = next(each["destination"] for each in entry["route"] if side(each["destination"]) == sides.stable)
-            if stable.get("subset") and sides.canary not in subsets:
-                stable = {key: value for key, value in stable.items() if key != "subset"}
-            mirrors.append({"destination": _twin(stable, sides), "percentage": share})
-        elif _percent(mine.get("percentage")) != mirror.percent:
-            mine["percentage"] = share
-
-    return Mirroring("match", lambda method: {"exact": method}, lambda match: str(next(iter(match.values()))), put, _take)
-
-
-def _take(entry: dict[str, Any], sides: Sides) -> None:
-    """Take the mirror to the canary's side out of a route, in either form."""
-    if entry.get("mirror") and side(entry["mirror"]) == sides.canary:
-        entry.pop("mirror")
-        entry.pop("mirrorPercentage", None)
-    left = [each for each in entry.get("mirrors") or [] if side(each.get("destination") or {}) != sides.canary]
-    if left:
-        entry["mirrors"] = left
-    else:
-        entry.pop("mirrors", None)
-
-
 def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | None) -> Documents:
     """Return the VirtualService with a route before the chosen ones that leads an audience to the variant; None takes it out."""
     after = copy.deepcopy(main_of(ref, documents))
-    entries, parsed = _entries(after), rules(after)
-    chosen = audiences.chosen_of(ref, parsed, audiences.owners(parsed, entries, sides, FORM), sides)
-    for place in chosen:
-        stable = _stable(entries[place], sides)["destination"]
+    entries, found = _entries(after), known(ref, documents, sides)
+    for rule in choose(ref, found, sides):
+        stable = _stable(entries[rule.index], sides)["destination"]
         if stable.get("subset"):
             documents = _subset(ref, documents, stable.get("host") or "", sides, wanted=wanted is not None)
-    after["spec"]["http"] = audiences.rewritten(ref, parsed, entries, sides, wanted, FORM)
+    after["spec"]["http"] = rewriting.aimed(ref, found, entries, sides, wanted, FORM)
     return {**documents, ref: after}
 
 
@@ -294,10 +253,16 @@ def _stable(entry: Entry, sides: Sides) -> dict[str, Any]:
 
 
 class _Form:
-    """How a VirtualService writes an audience: the first route that matches has the request."""
+    """How a VirtualService writes an audience and a mirror: the first route that matches has the request.
+
+    ``subsets`` are those that there are.
+    """
 
     ADVICE = ""
     RULES_KEEP = True
+
+    def __init__(self, subsets: Collection[str] = ()) -> None:
+        self.subsets = subsets
 
     def extras(self, entry: Entry, base: Entry) -> list[Condition] | None:
         """Return what each match of ``entry`` asks for beyond that of ``base``; None where they are of different requests."""
@@ -309,8 +274,7 @@ class _Form:
 
     def conditioned(self, ref: Ref, entry: Entry, conditions: Sequence[Condition], name: str, sides: Sides) -> Entry:
         """Return a copy of the route that also asks for the conditions and leads to one side alone."""
-        # Copies are of what stable gets.
-        found = {key: copy.deepcopy(value) for key, value in entry.items() if key not in ("name", *MIRRORS)}
+        found = {key: copy.deepcopy(value) for key, value in entry.items() if key != "name"}
         found["match"] = [_with(ref, match, conditions) for match in entry.get("match") or [{}]]
         stable = copy.deepcopy(_stable(entry, sides))
         stable.pop("weight", None)
@@ -368,8 +332,47 @@ class _Form:
         """Return whether the match of others stands before."""
         return theirs[0] < mine[0]
 
+    def put(self, entry: Entry, sides: Sides, mirror: Mirror) -> None:
+        """Put the mirror into a route, or change the one that is there in either form."""
+        old = entry.get("mirror")
+        share = {"value": mirror.percent}
+        if old and side(old) == sides.canary:
+            if _percent(entry.get("mirrorPercentage")) != mirror.percent:
+                entry["mirrorPercentage"] = share
+            return
+        if old:
+            raise InvalidRequest(
+                f'a rule that leads to "{sides.stable}" has the field mirror, of somebody else, to "{side(old)}", and Istio takes no'
+                " further one beside it; write that one as an entry of mirrors, or end it"
+            )
+        mirrors = entry.setdefault("mirrors", [])
+        mine = next((each for each in mirrors if side(each.get("destination") or {}) == sides.canary), None)
+        if mine is None:
+            stable = next(each["destination"] for each in entry["route"] if side(each["destination"]) == sides.stable)
+            if stable.get("subset") and sides.canary not in self.subsets:
+                stable = {key: value for key, value in stable.items() if key != "subset"}
+            mirrors.append({"destination": _twin(stable, sides), "percentage": share})
+        elif _percent(mine.get("percentage")) != mirror.percent:
+            mine["percentage"] = share
+
+    def take(self, entry: Entry, sides: Sides) -> None:
+        """Take the mirror to the canary's side out of a route, in either form."""
+        if entry.get("mirror") and side(entry["mirror"]) == sides.canary:
+            entry.pop("mirror")
+            entry.pop("mirrorPercentage", None)
+        left = [each for each in entry.get("mirrors") or [] if side(each.get("destination") or {}) != sides.canary]
+        if left:
+            entry["mirrors"] = left
+        else:
+            entry.pop("mirrors", None)
+
+    def limited(self, ref: Ref, entry: Entry, mirror: Mirror) -> Entry:
+        """Return the route again, for some methods alone."""
+        return METHODS.limited(ref, entry, mirror)
+
 
 FORM = _Form()
+METHODS = Methods("match", lambda method: {"exact": method}, lambda match: str(next(iter(match.values()))))
 
 
 def _cookie_key(added: Mapping[str, Any]) -> str | None:
