@@ -12,12 +12,14 @@ from .routes import controllers
 from .routes.audiences import audience_of, spoken
 from .routes.rules import Audience, Documents
 from .routing import Moved, Route, check_side, let_know_of_side, move
-from .weighing import noted, verb
+from .run import Progress
+from .weighing import ROUTE_TIMEOUT, measured, noted, probe_of, verb, wait_timeout
 
 
-def pick_audience(options: Mapping[str, Any], cluster: Cluster, check: bool) -> Result:
+def pick_audience(options: Mapping[str, Any], cluster: Cluster, check: bool, progress: Progress) -> Result:
     """Set the variant's audience in the routes that the options name, all or none."""
     wanted = wanted_audience(options)
+    probe, timeout = probe_of(options), wait_timeout(options, ROUTE_TIMEOUT)
     stable, variant = options["stable"], options["variant"]
     labels = {str(key): str(value) for key, value in (options.get("variant_labels") or {}).items()}
     routes = Route.listed(options, stable, variant, labels)
@@ -31,14 +33,26 @@ def pick_audience(options: Mapping[str, Any], cluster: Cluster, check: bool) -> 
 
     def check_sides(before: list[Documents], after: list[Documents]) -> None:
         for route, old, new in zip(routes, before, after, strict=True):
-            was = _audience(route, old)
-            if was != _audience(route, new):
+            was, will = _audience(route, old), _audience(route, new)
+            if was != will:
                 check_side(cluster, route, new, stable if wanted is None else variant, options["force"])
                 if wanted is not None and not was and not check:
                     let_know_of_side(cluster, route, new, variant)
 
     moved = move(cluster, routes, change, check, check_sides)
-    return _result(routes, moved, notes, variant)
+    result = _result(routes, moved, notes, variant)
+    if probe is None or check:
+        return result
+    share = 0.0 if wanted is None else 100.0 if wanted.weight is None else float(wanted.weight)
+    before = 0.0 if result.before and not result.before["audience"] else None
+    seen = measured(probe, str(routes[0].ref), share, before, moved.accepted, timeout, progress)
+    return Result(result.changed, result.before, result.after, result.actions, {**result.extra, **seen})
+
+
+def _features(wanted: Audience) -> tuple[str, ...]:
+    """Return what an audience needs of the controller."""
+    found = {controllers.AUDIENCE} | ({controllers.WEIGHT} if wanted.weight is not None else set())
+    return tuple(sorted(found | ({controllers.QUERY} if any(entry.where == "query" for entry in wanted.conditions) else set())))
 
 
 def wanted_audience(options: Mapping[str, Any]) -> Audience | None:

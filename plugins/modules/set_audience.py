@@ -31,6 +31,7 @@ extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.actions
   - progressive.delivery.route
+  - progressive.delivery.route.probe
 options:
   provider:
     description: What does the routing.
@@ -48,7 +49,7 @@ options:
   headers:
     description:
       - What headers a request must carry, by their names.
-      - The value is a text for an exact match, C({exact: text}), C({regex: expression}), or null for any value.
+      - 'The value is a text for an exact match, C({exact: text}), C({regex: expression}), or null for any value.'
     type: dict
   cookies:
     description: What cookies a request must carry, in the same form. Up to three.
@@ -75,6 +76,12 @@ options:
   variant_labels:
     description: For V(istio) with subsets, the labels of the variant's pods, by which its subset is made where it is missing.
     type: dict
+  wait_timeout:
+    description:
+      - Seconds until the data plane must do what O(probe) measures. That asks as somebody of the audience does, who must get the variant
+        each time, or stable with state V(absent); with O(weight) it asks without a cookie.
+      - The default is 30.
+    type: float
   force:
     description: Lead an audience even to a side that has no ready endpoints.
     type: bool
@@ -98,6 +105,12 @@ EXAMPLES = r"""
     variant: web-b
     headers:
       X-Beta: "yes"
+    probe:
+      url: https://shop.example.com/version
+      headers:
+        X-Beta: "yes"
+      version_field: version
+      canary: 2.0.0
 
 - name: Users of the new app in two languages
   progressive.delivery.set_audience:
@@ -148,6 +161,16 @@ audience:
   type: list
   elements: str
   sample: ["header X-Beta=yes"]
+settled:
+  description: With O(probe), seconds from when the API server had accepted the change until the data plane was seen to do it.
+  returned: when O(probe) is given and not in check mode
+  type: float
+  sample: 0.31
+measured:
+  description: With O(probe), what was measured.
+  returned: when O(probe) is given and not in check mode
+  type: dict
+  sample: {share: 100.0, requests: 120, failed: 0, by_version: {2.0.0: 120}}
 actions:
   description: What was done, one sentence each.
   returned: success
@@ -167,6 +190,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.picking import pick_audience
 from ansible_collections.progressive.delivery.plugins.module_utils.routing import ROUTE_OPTIONS
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module
+from ansible_collections.progressive.delivery.plugins.module_utils.watching_traffic import PROBE_OPTIONS
 
 OPTIONS = {
     **ROUTE_OPTIONS,
@@ -181,6 +205,8 @@ OPTIONS = {
     "cookie_seconds": {"type": "int", "default": 86400},
     "state": {"type": "str", "default": "present", "choices": ["absent", "present"]},
     "variant_labels": {"type": "dict"},
+    "wait_timeout": {"type": "float"},
+    "probe": {"type": "dict", "options": PROBE_OPTIONS},
     "force": {"type": "bool", "default": False},
     "annotations": {"type": "dict"},
 }
@@ -188,7 +214,7 @@ OPTIONS = {
 
 def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Progress = quiet) -> Result:
     """Lead the audience to the variant."""
-    return pick_audience(options, cluster, check)
+    return pick_audience(options, cluster, check, progress)
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ from ansible_collections.progressive.delivery.plugins.modules import set_audienc
 from support.fake import FakeCluster
 from support.objects import pod
 from support.routes import MANIFESTS as EVERY_MANIFEST
-from support.routes import destination_rule, http_route, ingress_route, main_ingress, routed, virtual_service
+from support.routes import destination_rule, http_route, ingress_route, main_ingress, virtual_service
+from support.routes import routed as without_gateway
 
 KIND = {"gateway_api": "HTTPRoute", "ingress_nginx": "Ingress", "istio": "VirtualService", "traefik": "IngressRoute"}
 
@@ -29,6 +30,12 @@ def lone_ingress(**meta: Any) -> Any:
     paths = found["spec"]["rules"][0]["http"]["paths"]
     found["spec"]["rules"].insert(0, {"host": "api.example.com", "http": {"paths": [paths.pop(0)]}})
     return found
+
+
+def routed(*manifests: Any, canary: int = 1) -> FakeCluster:
+    """Return a cluster with these routes, and the Gateway of those that name one."""
+    gateway = {"kind": "Gateway", "metadata": {"name": "public", "namespace": "gateways"}, "spec": {"gatewayClassName": "some"}}
+    return without_gateway(gateway, {"kind": "GatewayClass", "metadata": {"name": "some"}}, *manifests, canary=canary)
 
 
 MANIFESTS = {**EVERY_MANIFEST, "ingress_nginx": lone_ingress}
@@ -449,3 +456,17 @@ def test_several_routes_move_together() -> None:
     aim(cluster, state="absent", routes=routes)
     for provider, make in MANIFESTS.items():
         assert cluster.get(Ref(KIND[provider], "shop", "web"))["spec"] == make()["spec"]
+
+
+def test_an_audience_of_a_route_to_a_traefik_service_knows_the_service_behind_it() -> None:
+    route, key = ingress_route(), Ref("TraefikService", "shop", "split")
+    route["spec"]["routes"][1]["services"] = [{"name": "split", "kind": "TraefikService"}]
+    split = {"weighted": {"services": [{"name": "web", "port": 80, "weight": 1}]}}
+    cluster = routed(route, {"kind": "TraefikService", "metadata": {"name": "split", "namespace": "shop"}, "spec": split})
+    aim(cluster, provider="traefik", headers={"X-Beta": "yes"})
+    routes = cluster.get(Ref("IngressRoute", "shop", "web"))["spec"]["routes"]
+    assert routes[1]["services"] == [{"name": "web-canary", "port": 80}] and cluster.get(key)["spec"] == split
+    with pytest.raises(InvalidRequest, match="leads to TraefikService split, of somebody else, which shares the requests itself"):
+        aim(cluster, provider="traefik", weight=20)
+    aim(cluster, provider="traefik", state="absent")
+    assert cluster.get(Ref("IngressRoute", "shop", "web"))["spec"] == route["spec"]
