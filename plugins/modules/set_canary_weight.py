@@ -19,9 +19,8 @@ description:
   - V(replicas) needs no router. Two Deployments behind one Service share its requests by their numbers of pods, so a weight is
     as close as pods can come to it, and what is achieved is returned. The side that grows gets its pods first, and only when
     they are ready does the other one lose any.
-  - For V(ingress_nginx) a share counts for the Service: every path and Ingress of the namespace that leads to the same stable Service
-    has it. Give an application whose other paths must not have it a Service of its own for them; M(progressive.delivery.route_info)
-    names them.
+  - For V(ingress_nginx) a share counts for the whole Service, so every path and Ingress of the namespace that leads to the same
+    stable Service has it. Give paths that must not have it a Service of their own; M(progressive.delivery.route_info) names them.
   - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
     first is made; where one is refused none moves.
   - A side that would get more requests than before and has no ready endpoints is refused.
