@@ -212,7 +212,7 @@ def tell(options: Mapping[str, Any], cluster: Cluster) -> Told:
 
 
 def _shared(cluster: Cluster, route: Route, rules: Sequence[Rule], chosen: Sequence[Rule]) -> list[str]:
-    """Return who else gets a canary's share: the annotations of ingress-nginx count for a Service, wherever in the namespace it is named."""
+    """Return who else gets a canary's share: annotations of ingress-nginx count for a Service, wherever in the namespace it is named."""
     if route.provider != "ingress_nginx" or not chosen:
         return []
     services = set(chosen[0].weights)
