@@ -24,7 +24,7 @@ from .routes.colored import targets_of
 from .routes.controllers import Found, Served
 from .routes.patching import dropped, smallest_patch
 from .routes.registry import router
-from .routes.rules import Documents, Rule, Sides, choose, main_of
+from .routes.rules import Documents, Rule, Sides, choose, main_of, numbered
 
 MOST_PLANS = 10
 # A router hears of each kind by a stream of its own: what a route leads to must have come before the route does, and go after it.
@@ -80,9 +80,8 @@ class Route:
         return documents
 
     def rules(self, documents: Documents) -> list[Rule]:
-        """Return the rules of the route."""
-        found: list[Rule] = self.router.known(self.ref, documents)
-        return found
+        """Return the rules of the route, with the numbers by which they are named."""
+        return numbered(self.router.known(self.ref, documents, self.sides))
 
     def chosen(self, documents: Documents) -> list[Rule]:
         """Return the rules of the route that are meant, however many sides they have."""

@@ -18,7 +18,7 @@ from .routes import ingress_nginx
 from .routes.colored import targets_of
 from .routes.controllers import Served, serves_nginx_annotations
 from .routes.registry import COLOR_PROVIDERS, ROUTERS
-from .routes.rules import Documents, Rule, Sides, Split, choose, main_of, percentages
+from .routes.rules import Documents, Rule, Sides, Split, choose, main_of, originals_of, percentages
 from .routing import Route, served_by
 from .weighing import tidy
 
@@ -212,11 +212,11 @@ def tell(options: Mapping[str, Any], cluster: Cluster) -> Told:
 
 
 def _shared(cluster: Cluster, route: Route, rules: Sequence[Rule], chosen: Sequence[Rule]) -> list[str]:
-    """Return who else gets a canary's share: the annotations of ingress-nginx count for a Service, wherever in the namespace it is named."""
+    """Return who else gets a canary's share: its annotations count for a Service, wherever in the namespace that is named."""
     if route.provider != "ingress_nginx" or not chosen:
         return []
     services = set(chosen[0].weights)
-    places = [f"rule {rule.index}" for rule in rules if rule not in chosen and services & set(rule.weights)]
+    places = [f"rule {rule.index}" for rule in rules if rule.index not in {one.index for one in chosen} and services & set(rule.weights)]
     for entry in cluster.list(Query("Ingress", route.ref.namespace)).items:
         name = metadata(entry)["name"]
         if name not in (route.ref.name, ingress_nginx.twin(route.ref).name) and annotations(entry).get(ingress_nginx.CANARY) != "true":
@@ -238,7 +238,7 @@ def _chosen(route: Route, rules: Sequence[Rule], options: Mapping[str, Any]) -> 
     if stable and options.get("canary"):
         return choose(route.ref, rules, route.sides)
     named = any(options.get(key) is not None for key in ("rule", "rule_host", "rule_path"))
-    originals = [rule for rule in rules if rule.copy_of is None]
+    originals = originals_of(rules)
     found = [rule for rule in originals if route.sides.names(rule)]
     if named and not found:
         there = "; ".join(map(str, rules)) or "none"
@@ -266,7 +266,7 @@ def _split(route: Route, documents: Documents, chosen: Sequence[Rule], stable: s
         found = route.router.split(route.ref, documents, route.sides)
     elif len(backends) <= 2 and other:
         with suppress(InvalidRequest):
-            found = route.router.split(route.ref, documents, Sides(first, other, str(rule.number)))
+            found = route.router.split(route.ref, documents, Sides(first, other, place=rule.index))
     rules = route.rules(documents)
     copies = [entry.mirror for entry in rules if entry.copy_of == rule.index and entry.mirror]
     mirror = found.mirror or rule.mirror or next(iter(copies), None)

@@ -143,7 +143,7 @@ def _result(routes: list[Route], moved: Moved, notes: Mapping[str, Any], canary:
         if old != new
     )
     if moved.changed and not actions:
-        actions = tuple(f"{_verb(write)} {write.ref}" for write in moved.writes)
+        actions = tuple(f"{verb(write)} {write.ref}" for write in moved.writes)
     return Result(moved.changed, before, after, actions, {"weights": after["weights"]})
 
 
@@ -155,7 +155,7 @@ def _told(routes: list[Route], weights: list[Weights]) -> dict[str, Any]:
     return told
 
 
-def _verb(write: Any) -> str:
+def verb(write: Any) -> str:
     """Return what a write does, as a sentence has it."""
     if write.before is None:
         return "made"

@@ -33,6 +33,7 @@ extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.actions
   - progressive.delivery.route
+  - progressive.delivery.route.probe
 options:
   provider:
     description: What does the routing.
@@ -82,50 +83,6 @@ options:
         grows to get ready.
       - The default is 30, for V(replicas) 300.
     type: float
-  probe:
-    description:
-      - How to ask the route, and to tell who has answered. With it the step ends when the data plane really sends the canary its
-        share, which is measured by requests and not assumed; without it, when the API server has accepted the weight.
-      - At 0 and 100 percent the step waits for so many answers of one side in a row that the old weight is ruled out but for a chance of
-        0.1 percent; between, a sequential test decides, and is wrong in 1 percent of all cases.
-      - Nothing is asked in check mode. Needs the Python package httpx.
-    type: dict
-    suboptions:
-      url:
-        description: The address of the route, as its users ask it.
-        type: str
-        required: true
-      headers:
-        description: Headers of the requests, for example C(Host).
-        type: dict
-      version_header:
-        description: The header of an answer whose value tells stable from the canary.
-        type: str
-      version_field:
-        description: The field of a JSON answer whose value does, as its path or as JMESPath.
-        type: str
-      stable:
-        description: The value that stable answers with. The default is whatever is not the canary's.
-        type: str
-      canary:
-        description: The value that the canary answers with. The default is whatever is not stable's.
-        type: str
-      rate:
-        description: Requests a second, at most.
-        type: float
-        default: 500
-      timeout:
-        description: Seconds for one request.
-        type: float
-        default: 2
-      http2:
-        description: Ask by HTTP/2.
-        type: bool
-        default: false
-      validate_certs:
-        description: Whether the certificate of an https address is verified.
-        type: bool
-        default: true
   force:
     description: Send requests even to a side that has no ready endpoints; for V(replicas), wait for no pod.
     type: bool

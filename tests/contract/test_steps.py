@@ -15,6 +15,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     pause_rollout,
     release_lock,
     scale,
+    set_audience,
     set_canary_weight,
     set_image,
     set_strategy,
@@ -27,6 +28,7 @@ from support.live import Shop
 
 pytestmark = pytest.mark.cluster
 SAID = ("changed", "before", "after", "actions", "msg", "reason", "color", "previous_color", "from_revision", "to_revision", "images")
+AUDIENCE = {"provider": "ingress_nginx", "name": "web", "stable": "web", "variant": "web-canary"}
 SPLIT = {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": "web-canary"}
 STEPS: list[tuple[Any, dict[str, Any]]] = [
     (release_lock, {"name": "web", "holder": "contract"}),
@@ -49,6 +51,11 @@ STEPS: list[tuple[Any, dict[str, Any]]] = [
     (set_canary_weight, {**SPLIT, "weight": 20, "annotations": {"progressive.delivery/phase": "running"}}),
     (set_canary_weight, {**SPLIT, "weight": 100}),
     (set_canary_weight, {**SPLIT, "state": "absent"}),
+    (set_audience, {**AUDIENCE, "headers": {"X-Beta": "yes"}, "annotations": {"progressive.delivery/phase": "started"}}),
+    (set_audience, {**AUDIENCE, "weight": 20}),
+    (set_audience, {**AUDIENCE, "state": "absent"}),
+    (set_audience, {**AUDIENCE, "query": {"a": "b"}}),
+    (set_audience, {**AUDIENCE, "weight": 5, "variant": "nope"}),
     (set_canary_weight, {**SPLIT, "weight": 5, "stable": "nope"}),
     (set_canary_weight, {**SPLIT, "weight": 5, "canary": "nope"}),
     (set_canary_weight, {**SPLIT, "weight": 5, "provider": "gateway_api", "name": "nope"}),

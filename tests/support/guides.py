@@ -22,7 +22,11 @@ GUIDES = ROOT / "docs" / "guides"
 BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACES = (("registry.example.com/web", "localhost:32000/podinfo"), ("registry.example.com", "localhost:32000"))
 # {guide: the route ``web`` that is there when it begins}
-ROUTED = {"canary.md": Provider("gateway_api", "traefik"), "shadow.md": Provider("traefik", "traefik")}
+ROUTED = {
+    "ab_test.md": Provider("gateway_api", "traefik"),
+    "canary.md": Provider("gateway_api", "traefik"),
+    "shadow.md": Provider("traefik", "traefik"),
+}
 
 
 def steps(text: str) -> list[tuple[str, str]]:

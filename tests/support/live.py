@@ -231,11 +231,12 @@ class Shop:
 class Traffic:
     """Requests through a Service for as long as the block runs; ``seen`` has what came back."""
 
-    def __init__(self, shop: Shop, url: str, rate: float, timeout: float = 3, host: str = "") -> None:
+    def __init__(self, shop: Shop, url: str, rate: float, timeout: float = 3, host: str = "", **headers: str) -> None:
         self.seen: dict[str, Any] = {}
         program = str(ROOT / "tests" / "support" / "traffic.py")
         self._command = [*shop.network, sys.executable, program, url, f"--rate={rate}", f"--timeout={timeout}"]
         self._command += [f"--host={host}"] if host else []
+        self._command += [f"--header={name.replace('_', '-')}={value}" for name, value in headers.items()]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Traffic:

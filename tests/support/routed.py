@@ -175,9 +175,9 @@ class Routed(Shop):
         """Return when a Deployment is complete."""
         wait_for_rollout(self.cluster, Ref("Deployment", self.namespace, name), timeout)
 
-    def traffic_at(self, router: str, rate: float = 200, timeout: float = 3) -> Traffic:
+    def traffic_at(self, router: str, rate: float = 200, timeout: float = 3, **headers: str) -> Traffic:
         """Return continuous traffic to the namespace's host at a router."""
-        return Traffic(self, f"{self.base(router)}/", rate, timeout, self.host)
+        return Traffic(self, f"{self.base(router)}/", rate, timeout, self.host, **headers)
 
     def put(self, *items: Manifest) -> float:
         """Make or change objects, as ``kubectl apply --server-side`` does; return when the last was accepted (time.monotonic)."""

@@ -101,9 +101,10 @@ def side(name: str, endpoints: int = 1) -> list[Manifest]:
 
 
 def routed(*manifests: Manifest, canary: int = 1) -> FakeCluster:
-    """Return a cluster with the Services web and web-canary, the kinds of all routers, a class for Ingresses, and these routes."""
+    """Return a cluster with the Services web and web-canary, all kinds of routes, a class for Ingresses, a Gateway, and these routes."""
     cluster = FakeCluster()
     cluster.groups += ["gateway.networking.k8s.io", "networking.istio.io", "traefik.io"]
-    for manifest in [*side("web"), *side("web-canary", canary), ingress_class(), *copy.deepcopy(list(manifests))]:
+    gateway = {"kind": "Gateway", "metadata": {"name": "public", "namespace": "gateways"}, "spec": {}}
+    for manifest in [*side("web"), *side("web-canary", canary), ingress_class(), gateway, *copy.deepcopy(list(manifests))]:
         cluster.put(manifest)
     return cluster

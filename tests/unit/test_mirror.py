@@ -240,7 +240,7 @@ def test_a_route_to_a_traefik_service_is_mirrored_around_it() -> None:
     found = cluster.get(Ref("TraefikService", "shop", "web-mirror"))
     shadow = {"name": "web-shadow", "port": 80, "nativeLB": True, "percent": 50}
     wanted = {"name": "split", "kind": "TraefikService", "mirrors": [shadow], "mirrorBody": False, "maxBodySize": 1000}
-    assert found["spec"] == {"mirroring": wanted} and found["metadata"]["annotations"] == {"progressive.delivery/mirror-of": "web"}
+    assert found["spec"] == {"mirroring": wanted} and found["metadata"]["annotations"] == {"progressive.delivery/made-for": "web"}
     assert weigh(cluster, provider="traefik", weight=30).before == {"weights": {"web": 90, "web-canary": 10}}
     weigh(cluster, provider="traefik", weight=10)
     mirror(cluster, provider="traefik", state="absent")
@@ -274,7 +274,7 @@ def test_a_name_that_somebody_has_is_left_to_them_and_what_a_killed_run_left_is_
     cluster = shop(ingress_route(), traefik_service("web-mirror", weighted={"services": []}))
     theirs = cluster.get(Ref("TraefikService", "shop", "web-mirror"))
     left = traefik_service("web-mirror-2", mirroring={"name": "web-mirror-2-main", "kind": "TraefikService", "mirrors": []})
-    left["metadata"]["annotations"] = {"progressive.delivery/mirror-of": "web"}
+    left["metadata"]["annotations"] = {"progressive.delivery/made-for": "web"}
     cluster.put(left)
     mirror(cluster, provider="traefik")
     assert cluster.get(Ref("IngressRoute", "shop", "web"))["spec"]["routes"][1]["services"] == [

@@ -116,6 +116,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="by metrics",
             tools="a router (header, cookie)",
             suits="which of two variants is better",
+            playbook="progressive.delivery.ab_test",
         ),
         Strategy(
             "shadow",

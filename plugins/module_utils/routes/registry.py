@@ -18,7 +18,8 @@ COLOR_PROVIDERS: dict[str, ModuleType | Colored] = {
 }
 """Providers that send all traffic to one colour. Each has KIND, others, read, operations, slices_of."""
 ROUTERS: dict[str, ModuleType] = {"gateway_api": gateway_api, "ingress_nginx": ingress_nginx, "istio": istio, "traefik": traefik}
-"""Providers that split the requests of a route. Each has KIND, rules, needs, known, service_of, split, weighted, mirrored, unfit."""
+"""Providers that split the requests of a route. Each has KIND, rules, needs, known, backends, service_of,
+split, weighted, audience, mirrored, unfit."""
 
 
 def color_provider(name: str) -> ModuleType | Colored:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
@@ -22,7 +22,7 @@ class Sides:
 
     The canary's side is also an A/B test's variant and a shadow. ``rule`` is a rule's name or its number from 0; ``host``
     and ``path`` as the route spells them. ``labels`` are those of the canary's pods, where a side is a subset that may have
-    to be made.
+    to be made. ``place`` is where the rule stands: its number, where no rules of an audience and no copies stand before it.
     """
 
     stable: str
@@ -31,6 +31,7 @@ class Sides:
     host: str | None = None
     path: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    place: int | None = None
 
     def check(self) -> None:
         """Raise InvalidRequest where the sides are one."""
@@ -38,9 +39,10 @@ class Sides:
             raise InvalidRequest(f'stable and canary are both "{self.stable}"; a split needs two')
 
     def names(self, rule: Rule) -> bool:
-        """Return whether a rule is what rule, host and path name."""
+        """Return whether a rule is what is named: by its number, among those that are no copies and no audience's, or its name."""
         return (
-            (self.rule is None or self.rule in (rule.name, str(rule.number)))
+            (self.place is None or self.place == rule.index)
+            and (self.rule is None or self.rule in (rule.name, str(rule.number)))
             and (self.host is None or self.host in rule.hosts)
             and (self.path is None or self.path == rule.path)
         )
@@ -51,7 +53,8 @@ class Rule:
     """One rule of a route: where it is, and who gets its requests. ``weights`` {backend: weight as it is written}.
 
     ``mirrors`` are those who get copies: ``{to, percent}``. A rule that is there only to copy the requests of some methods is a
-    ``copy_of`` another, by its index; it leads where that one does.
+    ``copy_of`` another, by its index; it leads where that one does. One that is there only for an audience is an ``audience_of``
+    another: it takes from that one the requests that ask for ``extras`` too.
     """
 
     index: int
@@ -62,11 +65,13 @@ class Rule:
     conditions: tuple[str, ...] = ()
     mirrors: tuple[Mapping[str, Any], ...] = ()
     copy_of: int | None = None
+    audience_of: int | None = None
+    extras: tuple[Condition, ...] = ()
     place: int | None = None
 
     @property
     def number(self) -> int:
-        """Return the number by which the rule is named: copies are not counted, and have that of their original."""
+        """Return the number by which the rule is named: copies and an audience's rules have that of their original."""
         return self.index if self.place is None else self.place
 
     @property
@@ -139,11 +144,11 @@ class Split:
 def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> list[Rule]:
     """Return the rules that are meant: those named, else the only one that leads to the stable side; raise InvalidRequest.
 
-    A rule that is a copy of another is not counted, and comes after it: whatever happens to the one happens to the other.
-    Without ``two`` a rule may have more sides than these.
+    A rule that is a copy of another is not counted, and comes after it: whatever happens to the one happens to the other. One of
+    an audience is not counted either. Without ``two`` a rule may have more sides than these.
     """
     sides.check()
-    originals = [rule for rule in rules if rule.copy_of is None]
+    originals = originals_of(rules)
     there = "; ".join(str(rule) for rule in originals) or "none"
     found = [rule for rule in originals if sides.names(rule)]
     if not found:
@@ -151,25 +156,38 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> l
     mine = [rule for rule in found if sides.stable in rule.weights]
     if not mine:
         raise InvalidRequest(f'{ref} does not lead to "{sides.stable}"; correct stable; its rules are: {there}')
-    plain = [rule for rule in mine if not _is_audience(rule, sides)]
-    if len(plain) > 1 and sides.rule is None and sides.host is None and sides.path is None:
+    if len(mine) > 1 and sides.rule is None and sides.host is None and sides.path is None:
         raise InvalidRequest(
-            f'{ref} leads to "{sides.stable}" by several rules: {"; ".join(str(rule) for rule in plain)};'
+            f'{ref} leads to "{sides.stable}" by several rules: {"; ".join(str(rule) for rule in mine)};'
             " name the one that is meant with rule, rule_host or rule_path"
         )
-    for rule in plain:
+    for rule in mine:
         others = [name for name in rule.weights if name not in (sides.stable, sides.canary)]
         if two and others:
             raise InvalidRequest(
                 f'rule {rule} of {ref} also leads to "{others[0]}"; a split has two sides: take it out of the rule, or name the right sides'
             )
-    chosen = {rule.index for rule in plain}
-    return plain + [rule for rule in rules if rule.copy_of in chosen]
+    chosen = {rule.index for rule in mine}
+    return mine + [rule for rule in rules if rule.copy_of in chosen and rule.audience_of is None]
 
 
-def _is_audience(rule: Rule, sides: Sides) -> bool:
-    """Return whether a rule is one that picks an audience for the canary."""
-    return bool(rule.conditions) and list(rule.weights) == [sides.canary]
+def numbered(rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rules with the numbers by which they are named: only those count that somebody has written."""
+    own = [rule.index for rule in rules if rule.copy_of is None and rule.audience_of is None]
+    places = {index: number for number, index in enumerate(own)}
+    origins = {rule.index: rule.copy_of if rule.audience_of is None else rule.audience_of for rule in rules}
+    found: list[Rule] = []
+    for rule in rules:
+        index: int | None = rule.index
+        while index is not None and index not in places:
+            index = origins.get(index)
+        found.append(replace(rule, place=None if index is None else places[index]))
+    return found
+
+
+def originals_of(rules: Sequence[Rule]) -> list[Rule]:
+    """Return the rules that count: no copies of others, and none that are there for an audience."""
+    return [rule for rule in numbered(rules) if rule.copy_of is None and rule.audience_of is None]
 
 
 def _asked(sides: Sides) -> str:
@@ -193,11 +211,17 @@ def percentages(weights: Mapping[str, int]) -> dict[str, float]:
 
 
 def split_of(ref: Ref, rules: Sequence[Rule], sides: Sides) -> Split:
-    """Return who gets what by the chosen rules of a route whose rules have weighted backends."""
+    """Return who gets what by the chosen rules of a route whose rules have weighted backends: by weight, by audience, and copies."""
     chosen = choose(ref, rules, sides)
     weights = percentages({name: chosen[0].weights.get(name, 0) for name in (sides.stable, sides.canary)})
+    matches = tuple(match_of(rule.extras, next(iter(rule.weights))) for rule in rules if rule.audience_of == chosen[0].index)
     mirror = mirror_to(chosen, sides.canary) or next((entry for rule in chosen for entry in rule.mirrors), None)
-    return Split(weights, mirror=mirror, rules=tuple(str(rule.number) for rule in chosen if rule.copy_of is None))
+    return Split(weights, matches, mirror, tuple(str(rule.number) for rule in chosen if rule.copy_of is None))
+
+
+def match_of(conditions: Iterable[Condition], to: str) -> dict[str, Any]:
+    """Return an entry of a Split's ``matches``."""
+    return {"conditions": [str(condition) for condition in conditions], "to": to}
 
 
 def mirror_to(chosen: Sequence[Rule], name: str) -> Mapping[str, Any] | None:
@@ -211,34 +235,32 @@ def other_mirrors(chosen: Sequence[Rule], name: str) -> list[str]:
 
 
 def marked(rules: Sequence[Rule], copies: Mapping[int, tuple[int, Sequence[str]]]) -> list[Rule]:
-    """Return the rules with those marked that are copies: {index: (index of the original, methods)}; the others are numbered anew."""
-    if not copies:
-        return list(rules)
-    places = {index: number for number, index in enumerate(rule.index for rule in rules if rule.index not in copies)}
+    """Return the rules with those marked that are copies: {index: (index of the original, methods)}."""
     found: list[Rule] = []
     for rule in rules:
-        if rule.index not in copies:
-            found.append(replace(rule, place=places[rule.index]))
-            continue
-        original, methods = copies[rule.index]
-        mirrors = tuple({**mirror, "methods": list(methods)} for mirror in rule.mirrors)
-        found.append(replace(rule, copy_of=original, place=places.get(original), mirrors=mirrors))
+        if rule.index in copies:
+            original, methods = copies[rule.index]
+            mirrors = tuple({**mirror, "methods": list(methods)} for mirror in rule.mirrors)
+            rule = replace(rule, copy_of=original, mirrors=mirrors)
+        found.append(rule)
     return found
 
 
-@dataclass(frozen=True)
-class Mirroring:
-    """How a router writes mirrors into rules that have a list of matches, which ``matches`` is the key of.
+def _distinct(matches: Sequence[Mapping[str, Any]], keep: bool = False) -> set[str]:
+    """Return matches as a set of texts, without their methods unless ``keep``."""
+    return {json.dumps({key: value for key, value in match.items() if keep or key != "method"}, sort_keys=True) for match in matches}
 
-    ``method`` and ``spelled`` are how a method is written in a match, and read from it; ``put`` writes a mirror into a rule, which
-    is changed in place, and ``take`` takes it out.
+
+@dataclass(frozen=True)
+class Methods:
+    """How a router whose rules have a list of matches, which ``matches`` is the key of, picks requests by method.
+
+    ``written`` is how a method is written in a match, and ``spelled`` how it is read from one.
     """
 
     matches: str
-    method: Callable[[str], Any]
+    written: Callable[[str], Any]
     spelled: Callable[[Any], str]
-    put: Callable[[dict[str, Any], Sides, Mirror], None]
-    take: Callable[[dict[str, Any], Sides], None]
 
     def copies(self, entries: Sequence[Mapping[str, Any]], rules: Sequence[Rule]) -> list[Rule]:
         """Return the rules with those marked that differ from a later one by a mirror and the methods alone."""
@@ -254,41 +276,16 @@ class Mirroring:
                         break
         return marked(rules, found)
 
-    def apply(self, ref: Ref, entries: list[dict[str, Any]], rules: Sequence[Rule], sides: Sides, mirror: Mirror | None) -> None:
-        """Change the entries so that the chosen rules mirror as is wanted: by themselves, or of some methods by a copy before them."""
-        chosen = choose(ref, rules, sides, two=False)
-        check_shadow(ref, chosen, sides, mirror)
-        plain = {rule.index for rule in chosen if rule.copy_of is None}
-        ours = {rule.index for rule in chosen if rule.copy_of is not None and mirror_to([rule], sides.canary)}
-        for index in sorted(plain | ours, reverse=True):
-            entry = entries[index]
-            if index in ours:
-                del entries[index]
-            elif mirror is None:
-                self.take(entry, sides)
-            elif not mirror.methods:
-                self.put(entry, sides, mirror)
-            else:
-                self.take(entry, sides)
-                copied = self._copied(ref, entry, mirror)
-                self.put(copied, sides, mirror)
-                entries.insert(index, copied)
-
-    def _copied(self, ref: Ref, entry: dict[str, Any], mirror: Mirror) -> dict[str, Any]:
+    def limited(self, ref: Ref, entry: Mapping[str, Any], mirror: Mirror) -> dict[str, Any]:
         """Return the rule again, for some methods alone; raise InvalidRequest where it picks its requests by method itself."""
         matches = entry.get(self.matches) or [{}]
         if any(match.get("method") for match in matches):
             raise InvalidRequest(f"{ref} picks its requests by method already in the rule that leads to the stable side; leave methods out")
-        copied = copy.deepcopy(entry)
-        copied[self.matches] = [{**match, "method": self.method(method)} for match in copy.deepcopy(matches) for method in mirror.methods]
+        copied = copy.deepcopy(dict(entry))
+        copied[self.matches] = [{**match, "method": self.written(method)} for match in copy.deepcopy(matches) for method in mirror.methods]
         if entry.get("name"):
             copied["name"] = f"{entry['name']}-mirror"
         return copied
-
-
-def _distinct(matches: Sequence[Mapping[str, Any]], keep: bool = False) -> set[str]:
-    """Return matches as a set of texts, without their methods unless ``keep``."""
-    return {json.dumps({key: value for key, value in match.items() if keep or key != "method"}, sort_keys=True) for match in matches}
 
 
 def check_shadow(ref: Ref, chosen: Sequence[Rule], sides: Sides, mirror: Mirror | None) -> None:
