@@ -59,6 +59,8 @@ options:
         which is measured by requests and not assumed; without it, when the API server has accepted it.
       - At 0 and 100 percent the step waits for so many answers of one side in a row that the old share is ruled out but for a chance of
         0.1 percent; between, a sequential test decides, and is wrong in 1 percent of all cases.
+      - Where more than 5 percent of the newest 200 requests still fail after two seconds, the step fails (C(RequestsFail)) and says of what
+        kind.
       - Nothing is asked in check mode. Needs the Python package httpx.
     type: dict
     suboptions:

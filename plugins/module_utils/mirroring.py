@@ -40,7 +40,7 @@ def mirror_routes(options: Mapping[str, Any], cluster: Cluster, check: bool) -> 
             if mirror is not None and will is not None and was != will:
                 check_honoured(cluster, route, new, mirror, options["force"])
                 if was is None or will["percent"] > was["percent"]:
-                    check_shadow_service(cluster, route, new, to, options["force"])
+                    check_side(cluster, route, new, to, options["force"])
 
     moved = move(cluster, routes, change, check, check_shadows, whole=WHOLE if mirror is not None else "")
     return _result(routes, moved, notes, to)
@@ -64,15 +64,6 @@ def wanted_mirror(options: Mapping[str, Any]) -> Mirror | None:
     if most is not None and most < 0:
         raise InvalidRequest(f"max_body_size must be 0 or more bytes, got {most}; leave it out for no limit")
     return Mirror(tidy(percent), methods, options.get("mirror_body"), most)
-
-
-def check_shadow_service(cluster: Cluster, route: Route, documents: Documents, to: str, force: bool) -> None:
-    """Raise InvalidRequest where the shadow cannot get requests: no Service, one that is unfit, or nobody ready behind it."""
-    check_side(cluster, route, documents, to, force)
-    service = Ref("Service", route.ref.namespace, route.router.service_of(route.ref, documents, to))
-    fault = route.router.unfit(cluster.get(service))
-    if fault:
-        raise InvalidRequest(f"{service} cannot be a shadow of {route.ref}: {fault}; make it of type ClusterIP, with an address")
 
 
 def check_honoured(cluster: Cluster, route: Route, documents: Documents, mirror: Mirror, force: bool) -> None:

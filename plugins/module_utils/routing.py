@@ -361,6 +361,9 @@ def check_side(cluster: Cluster, route: Route, documents: Documents, name: str, 
     if manifest is None:
         there = ", ".join(sorted(metadata(entry)["name"] for entry in cluster.list(Query("Service", service.namespace)).items)[:10])
         raise InvalidRequest(f"{service} does not exist, so {route.ref} cannot lead to it; make it; Services there: {there or 'none'}")
+    fault = route.router.unfit(manifest) if name == route.sides.canary else ""
+    if fault:
+        raise InvalidRequest(f"{service} cannot get requests of {route.ref}: {fault}; give it a selector and an address of the cluster")
     if force:
         return
     labels = _labels_of(documents, manifest, name)

@@ -27,6 +27,9 @@ MOST_RATE = 5000.0
 TELL = 0.5
 # So many answers tell the share while nothing is decided.
 NEWEST = 200
+# A data plane may lose a few requests while it changes; when after so many seconds this share of the newest still fails, it is no change
+# that is going on.
+PATIENCE, MOST_FAILED = 2.0, 0.05
 
 PROBE_OPTIONS: dict[str, dict[str, Any]] = {
     "url": {"type": "str", "required": True},
@@ -130,7 +133,7 @@ class Seen:
 
     ``requests`` were answered or failed by then, ``failed`` of them the latter (no answer, or a status from 400 on). ``share`` is
     the canary's in percent, among the answers that the decision goes by; without one, among the newest. ``by_version`` counts
-    the answers of the whole time, those to the old weight too.
+    the answers of the whole time, those to the old weight too. ``trouble`` says what fails where it ended because requests do.
     """
 
     settled: bool
@@ -139,6 +142,7 @@ class Seen:
     failed: int
     share: float
     by_version: Mapping[str, int]
+    trouble: str = ""
 
     def report(self) -> dict[str, Any]:
         """Return it as a step's result has it."""
@@ -160,6 +164,7 @@ class Watcher:
         self.requests = self.failed = 0
         self.versions: Counter[str] = Counter()
         self._newest: deque[bool] = deque(maxlen=NEWEST)
+        self._faults: deque[str] = deque(maxlen=NEWEST)
         self.decided = threading.Event()
         self.decided_at = 0.0
 
@@ -169,6 +174,7 @@ class Watcher:
             return
         self.requests += 1
         self.failed += bool(outcome.error)
+        self._faults.append(outcome.error)
         side = self._probe.side(outcome.version)
         if outcome.version is not None:
             self.versions[outcome.version] += 1
@@ -188,6 +194,16 @@ class Watcher:
             return self._test.share
         newest = list(self._newest)
         return 100 * sum(newest) / len(newest) if newest else 0.0
+
+    @property
+    def trouble(self) -> str:
+        """Return what fails, as a sentence has it, where that are too many of the newest requests; else nothing."""
+        kinds = Counter(kind for kind in self._faults if kind)
+        failed = sum(kinds.values())
+        if len(self._faults) < NEWEST or failed <= MOST_FAILED * NEWEST:
+            return ""
+        words = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common(3))
+        return f"{100 * failed / NEWEST:.0f} % of the requests fail ({words} of the newest {NEWEST})"
 
     def line(self, weight: float) -> str:
         """Return how far it is as one line of progress."""
@@ -217,11 +233,13 @@ def watch_share(
     traffic.start()
     try:
         while not watcher.decided.wait(max(0.0, min(TELL, traffic.began + timeout - time.monotonic()))):
-            if time.monotonic() - traffic.began >= timeout:
+            passed = time.monotonic() - traffic.began
+            if passed >= timeout or (passed >= PATIENCE and watcher.trouble):
                 break
             progress(watcher.line(weight), (watcher.failed > 0, len(watcher.versions)))
     finally:
         traffic.stop()
     settled = watcher.decided.is_set()
     ended = watcher.decided_at if settled else time.monotonic()
-    return Seen(settled, ended - traffic.began, watcher.requests, watcher.failed, watcher.share, dict(watcher.versions))
+    trouble = "" if settled else watcher.trouble
+    return Seen(settled, ended - traffic.began, watcher.requests, watcher.failed, watcher.share, dict(watcher.versions), trouble)

@@ -85,6 +85,14 @@ def measured(
     # What was not changed now may have been a moment ago, from another share: it is measured as one that is not known.
     seen = watch_share(probe, weight, timeout, progress, before if accepted and before != weight else None)
     report = {key: value for key, value in seen.report().items() if key != "settled"}
+    if seen.trouble:
+        raise WaitFailed(
+            f"{about} asks for {weight:g} % to the canary, and {seen.trouble}, asked at {probe.url}; see what the canary logs, and take it"
+            " back, or check that probe asks this route",
+            reason="RequestsFail",
+            changed=bool(accepted),
+            measured=report,
+        )
     if not seen.settled:
         raise WaitFailed(
             f"{about} asks for {weight:g} % to the canary, and {timeout:g} s later {seen.share:.1f} % of the requests to {probe.url} go"

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.delivery.plugins.modules import set_canary_weight
+from ansible_collections.progressive.delivery.plugins.modules import scale, set_canary_weight
 from support.routed import CANARY, STABLE, Provider, Routed
 
 pytestmark = pytest.mark.cluster
@@ -39,10 +40,44 @@ def test_a_data_plane_that_does_not_do_it_is_told(shared: Routed, provider: Prov
         pytest.skip("once a router is enough")
     shared.clear()
     shared.route(provider, 0)
-    given = {"provider": provider.name, "name": "web", "stable": "stable", "canary": "canary", "wait_timeout": 2}
+    given = {"provider": provider.name, "name": "web", "stable": "stable", "canary": "canary", "wait_timeout": 4}
     # The probe asks a path that the application does not know, so that nobody tells a version.
     wrong = {**probe(shared, provider), "url": f"{shared.base(provider.router)}/nowhere"}
     failed = shared.step(set_canary_weight, **given, weight=50, probe=wrong)
-    assert failed["failed"] and failed["reason"] == "NotSettled" and failed["changed"], failed
+    assert failed["failed"] and failed["reason"] == "RequestsFail" and failed["changed"], failed
     assert failed["measured"]["requests"] and failed["measured"]["failed"] == failed["measured"]["requests"]
-    assert f"HTTPRoute {shared.namespace}/web asks for 50 % to the canary, and 2 s later 0.0 % of the requests" in failed["msg"]
+    assert f"HTTPRoute {shared.namespace}/web asks for 50 % to the canary, and 100 % of the requests fail (" in failed["msg"]
+    # One that tells a version, but never the canary's.
+    blind = {**probe(shared, provider), "canary": "9.9.9"}
+    failed = shared.step(set_canary_weight, **given, weight=60, probe=blind)
+    assert failed["failed"] and failed["reason"] == "NotSettled" and failed["changed"], failed
+    assert f"HTTPRoute {shared.namespace}/web asks for 60 % to the canary, and 4 s later 0.0 % of the requests" in failed["msg"]
+
+
+def test_a_canary_without_pods_costs_nobody_else_on_traefik(shared: Routed) -> None:
+    shared.clear()
+    entry = {"kind": "Rule", "match": f"Host(`{shared.host}`)", "services": [{"name": "stable", "port": 80}]}
+    spec = {"entryPoints": ["web"], "routes": [entry]}
+    shared.put({"apiVersion": "traefik.io/v1alpha1", "kind": "IngressRoute", "metadata": {"name": "web"}, "spec": spec})
+    given = {"provider": "traefik", "name": "web", "stable": "stable", "canary": "canary"}
+    there = {"url": f"{shared.base('traefik')}/", "headers": {"Host": shared.host}, "version_field": "version", "canary": CANARY}
+    done = shared.step(set_canary_weight, **given, weight=20, probe=there)
+    assert not done.get("failed"), done
+    shared.step(scale, name="canary", replicas=0)
+    try:
+        # Traefik would drop the whole route, for all users, if it looked for the canary's pods itself.
+        deadline = time.monotonic() + 30
+        while set(shared.ask("traefik", 50)) == {STABLE, CANARY}:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        for _look in range(5):
+            seen = shared.ask("traefik", 100)
+            assert seen[STABLE] >= 70 and "404" not in seen, seen
+            time.sleep(0.3)
+        failed = shared.step(set_canary_weight, **given, weight=50, force=True, probe=there)
+        assert failed["reason"] == "RequestsFail" and "% of the requests fail (" in failed["msg"] and failed["duration"] < 20, failed
+        back = shared.step(set_canary_weight, **given, weight=0, probe=there)
+        assert not back.get("failed") and set(shared.ask("traefik", 100)) == {STABLE}, back
+    finally:
+        shared.step(scale, name="canary", replicas=1)
+        shared.wait_for("canary")

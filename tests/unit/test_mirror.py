@@ -394,7 +394,10 @@ REFUSED = {
     "a body, elsewhere": ({"mirror_body": False}, "mirror_body and max_body_size are for provider traefik"),
     "a negative body": ({"provider": "traefik", "max_body_size": -1}, "max_body_size must be 0 or more bytes, got -1"),
     "a fraction of Traefik": ({"provider": "traefik", "percent": 0.5}, "percent is 0.5, and Traefik mirrors whole percents; round it"),
-    "a Service without an address": ({"provider": "traefik", "to": "headless"}, "Service shop/headless cannot be a shadow"),
+    "a Service without an address": (
+        {"provider": "traefik", "to": "headless"},
+        "Service shop/headless cannot get requests of IngressRoute shop/web: it has no address of its own",
+    ),
     "a side that answers": ({"to": "web-canary", "name": "split"}, 'sends requests to "web-canary" whose answers reach people'),
 }
 

@@ -154,6 +154,8 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> l
     if not found:
         raise InvalidRequest(f"{ref} has no rule for {_asked(sides)}; its rules are: {there}")
     mine = [rule for rule in found if sides.stable in rule.weights]
+    if not mine and len(found) < len(originals):
+        raise InvalidRequest(f'{ref} does not lead to "{sides.stable}" by {_asked(sides)}; correct that, or stable; its rules are: {there}')
     if not mine:
         raise InvalidRequest(f'{ref} does not lead to "{sides.stable}"; correct stable; its rules are: {there}')
     if len(mine) > 1 and sides.rule is None and sides.host is None and sides.path is None:

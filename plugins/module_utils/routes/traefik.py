@@ -151,7 +151,8 @@ def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -
         if canary is None:
             if weight == 0:
                 continue
-            canary = {**copy.deepcopy(stable), "name": sides.canary}
+            # By the Service's own address: Traefik drops a whole route while one of its Services has no endpoints, whatever its weight.
+            canary = {**copy.deepcopy(stable), "name": sides.canary, "nativeLB": True}
             services.insert(services.index(stable) + 1, canary)
         weigh(services, stable, canary, weight)
     return after
@@ -167,7 +168,7 @@ def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | No
 
 
 def unfit(service: Manifest) -> str:
-    """Return why a Service cannot be a shadow: Traefik reaches it by its own address, so that it may have no pods."""
+    """Return why a Service cannot be a canary or a shadow: Traefik reaches it by its own address, so that it may have no pods."""
     if (service.get("spec") or {}).get("clusterIP") == "None" or (service.get("spec") or {}).get("type") == "ExternalName":
         return "it has no address of its own, without which Traefik would fail the live requests too when its pods are gone"
     return ""
@@ -252,7 +253,7 @@ class _Form:
                 f" lead to the Service {sides.stable}, or name the audience by conditions"
             )
         stable, weight = plain(self._stable(entry, sides)), audience.weight or 0
-        services = [{**stable, "weight": 100 - weight}, {**stable, "name": sides.canary, "weight": weight}]
+        services = [{**stable, "weight": 100 - weight}, {**stable, "name": sides.canary, "nativeLB": True, "weight": weight}]
         cookie = {"name": audience.cookie, "maxAge": audience.seconds, "path": "/", "sameSite": "lax"}
         return {**entry, "services": services, STICKY: {"cookie": cookie}}
 
