@@ -13,8 +13,8 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.delivery.plugins.module_utils.model import Query
-from ansible_collections.progressive.delivery.plugins.modules import scale
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Query
+from ansible_collections.progressive.delivery.plugins.modules import release_lock, scale
 from support.live import BIN, ROOT, clean_environment
 from support.releasing import KINDS, Application
 from support.routed import IMAGE, PROVIDERS, Provider
@@ -189,3 +189,59 @@ def test_an_image_that_is_no_good_is_taken_back_by_itself(web: Application, imag
     assert reason in output and "all traffic is on web, which is as it was, and the canary is gone" in output
     assert set(traffic.seen["versions"]) == {"1.0.0"} and traffic.seen["failed"] == 0
     assert web.state("HTTPRoute") == before and web.image() == "1.0.0"
+
+
+NOTE = "progressive.delivery/canary.web"
+COPIED_FROM = "progressive.delivery/copied-from"
+RECREATE = {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}
+
+
+def annotate(web: Application, kind: str, name: str, **notes: str | None) -> None:
+    """Change annotations of an object as somebody else would; None takes one away."""
+    web.cluster.patch(web.ref(kind, name), {"metadata": {"annotations": notes}}, MERGE_PATCH)
+
+
+def noted(web: Application) -> dict[str, Any]:
+    """Return the note on the route."""
+    return json.loads(web.read("HTTPRoute")["metadata"]["annotations"][NOTE])
+
+
+def test_the_release_of_somebody_else_stays_and_an_abort_takes_the_traffic_off_whatever_is_wrong(web: Application) -> None:
+    web.lead(TRAEFIK)
+    web.cluster.patch(web.ref("Deployment", "web"), RECREATE, MERGE_PATCH)
+    web.step(release_lock, name="release-deployment-web", holder="A/B test of web, started")
+    # Nothing to abort: the lock of another strategy is not even looked at.
+    assert changed(canary(web, TRAEFIK, state="aborted")) == 0
+    assert web.get("Lease", "release-deployment-web")["spec"]["holderIdentity"] == "A/B test of web, started"
+    refused = canary(web, TRAEFIK, steps=[50], lock=False, fails=True)
+    assert "may lose all its pods at once then (Recreate); let canary_steps end with 100" in refused
+    with web.traffic_at("traefik") as traffic:
+        process = starting(web, TRAEFIK, steps=[50, 100], pause=4, lock=False)
+        until_weight(web, TRAEFIK, 50)
+        annotate(web, "HTTPRoute", "web", **{NOTE: json.dumps({**noted(web), "image": f"{IMAGE}:3.0.0"})})
+        output, _nothing = process.communicate(timeout=120)
+        assert process.returncode != 0 and "taken back meanwhile by somebody else" in output, output
+        assert "HTTPRoute" not in output or "this run has left that as it is" in output, output
+        assert web.weight(TRAEFIK) == 50 and noted(web)["image"].endswith(":3.0.0") and noted(web)["phase"] == "step"
+        for kind in ("Deployment", "Service"):
+            annotate(web, kind, "web-canary", **{COPIED_FROM: None})
+        wrong = {"webhooks": [{"url": "nonsense"}], "probe": {"url": "nonsense"}, "steps": [0]}
+        assert 'held by "A/B test of web, started"' in canary(web, TRAEFIK, state="aborted", fails=True, **wrong)
+        output = canary(web, TRAEFIK, state="aborted", lock=False, fails=True, **wrong)
+        assert "web sends 0 % to web-canary" in output and "run it with canary_state: aborted again" in output, output
+        assert "could not be measured" in output and web.weight(TRAEFIK) == 0
+        assert set(web.ask("traefik", 50)) == {"1.0.0"}
+    assert traffic.seen["failed"] == 0, json.dumps(traffic.seen)
+
+
+def test_an_abort_of_the_promotion_waits_for_stable_where_nothing_else_is_left(web: Application) -> None:
+    web.lead(TRAEFIK)
+    before = web.state("HTTPRoute")
+    canary(web, TRAEFIK, steps=[100], approval=True)
+    annotate(web, "HTTPRoute", "web", **{NOTE: json.dumps({**noted(web), "phase": "promote"})})
+    broken = {"template": {"spec": {"containers": [{"name": "app", "image": f"{IMAGE}:broken-ready"}]}}}
+    for name in ("web", "web-canary"):
+        patch = {"spec": {**RECREATE["spec"], **broken}}
+        web.cluster.patch(web.ref("Deployment", name), patch, "application/strategic-merge-patch+json")
+    canary(web, TRAEFIK, state="aborted")
+    assert web.state("HTTPRoute") == before and web.image() == "1.0.0" and set(web.ask("traefik", 50)) == {"1.0.0"}
