@@ -66,7 +66,7 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     probe, timeout = probe_of(options), wait_timeout(options, PODS_TIMEOUT)
     service, stable = require(cluster, sides.service), require(cluster, sides.stable)
     canary = _canary_of(cluster, sides.canary, weight)
-    check_expected(sides.service, service, options.get("if_annotations") or {})
+    check_expected(sides.service, service, options.get("if_annotations") or {}, notes)
     total = total_of(stable, canary or NOBODY, options.get("total"))
     now = Pods(replicas_of(stable), replicas_of(canary or NOBODY))
     pods = canary_replicas(total, weight or 0, 100, options["max_surge"])

@@ -31,7 +31,7 @@ def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluste
 
     def change(route: Route, documents: Documents) -> Documents:
         if route is routes[0]:
-            check_expected(route.ref, documents[route.ref] or {}, expected)
+            check_expected(route.ref, documents[route.ref] or {}, expected, notes)
         if weight:
             route.check_controller(cluster, documents, controllers.WEIGHT)
         after: Documents = route.router.weighted(route.ref, documents, route.sides, weight)
@@ -116,12 +116,15 @@ def wanted_weight(options: Mapping[str, Any]) -> int | None:
     return int(options["weight"])
 
 
-def check_expected(ref: Ref, manifest: Manifest, expected: Mapping[str, Any]) -> None:
-    """Raise WaitFailed (Superseded) where annotations are not what they were when somebody looked; an empty value is one not there."""
+def check_expected(ref: Ref, manifest: Manifest, expected: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+    """Raise WaitFailed (Superseded) where annotations are not what they were when somebody looked; an empty value is one not there.
+
+    What is to be written counts as well: the answer to a write may have been lost, and the second look finds it done.
+    """
     present = annotations(manifest)
     for key, value in expected.items():
-        wanted = "" if value is None else as_text(value)
-        if present.get(key, "") != wanted:
+        allowed = ["" if one is None else as_text(one) for one in (value, *([notes[key]] if key in notes else []))]
+        if present.get(key, "") not in allowed:
             raise WaitFailed(
                 f"{ref} has another {key} than when it was looked at: somebody else has moved it meanwhile; nothing was changed",
                 reason="Superseded",

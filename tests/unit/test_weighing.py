@@ -281,6 +281,8 @@ def test_a_weight_is_tied_to_what_was_looked_at() -> None:
     note = {"progressive.delivery/canary": {"image": "web:2", "phase": "step"}}
     weigh(cluster, weight=5, annotations=note, if_annotations={"progressive.delivery/canary": None})
     assert weigh(cluster, weight=20, if_annotations=note).changed
+    # The answer to the first write was lost: what it has written is no sign of somebody else.
+    assert not weigh(cluster, weight=20, annotations=note, if_annotations={"progressive.delivery/canary": None}).changed
     weigh(cluster, weight=0, annotations={"progressive.delivery/canary": ""})
     for check in (True, False):
         with pytest.raises(DeliveryError, match="than when it was looked at: somebody else has moved it meanwhile; nothing was changed"):
