@@ -43,6 +43,12 @@ options:
     description: Take it from whoever holds it, or give it back for them.
     type: bool
     default: false
+  force_from:
+    description:
+      - With O(force), whose Lease may be taken - a regular expression that the beginning of the holder must match. Another
+        holder's is not, as if O(force) were not set. The default is anybody's.
+    type: str
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -65,6 +71,14 @@ EXAMPLES = r"""
     name: release-web
     holder: the way back
     force: true
+
+- name: The same, but only from a canary release
+  progressive.delivery.release_lock:
+    namespace: shop
+    name: release-web
+    holder: canary aborted of web
+    force: true
+    force_from: "canary "
 """
 
 RETURN = r"""
@@ -97,6 +111,7 @@ duration:
 """
 
 import datetime
+import re
 from typing import Any
 
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, InvalidRequest, NotFound
@@ -111,6 +126,7 @@ OPTIONS = {
     "ttl": {"type": "int", "default": 900},
     "run": {"type": "str", "default": ""},
     "force": {"type": "bool", "default": False},
+    "force_from": {"type": "str"},
 }
 
 
@@ -124,8 +140,17 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
         raise InvalidRequest(f"ttl must be 1 second or more and {LONGEST} at most, got {options['ttl']}")
     if not options["holder"].strip():
         raise InvalidRequest(f"holder of {ref} is empty; name who holds it, for those who are refused")
+    _forced(ref, options, "")
     take = _take if options["state"] == "held" else _give_back
     return take(ref, options, cluster, check)
+
+
+def _forced(ref: Ref, options: dict[str, Any], held: str) -> bool:
+    """Return whether the Lease of this holder may be taken by force; raise InvalidRequest for a pattern that is none."""
+    try:
+        return options["force"] and re.match(options.get("force_from") or "", held) is not None
+    except re.error as error:
+        raise InvalidRequest(f'force_from of {ref} is no regular expression, got "{options["force_from"]}": {error}') from error
 
 
 def _take(ref: Ref, options: dict[str, Any], cluster: Cluster, check: bool) -> Result:
@@ -134,7 +159,12 @@ def _take(ref: Ref, options: dict[str, Any], cluster: Cluster, check: bool) -> R
     now = datetime.datetime.now(datetime.timezone.utc)
     run = options["run"]
     try:
-        change, _lease = settle(cluster, ref, lambda lease: plan_hold(ref, lease, holder, ttl, now, options["force"], run), check)
+        change, _lease = settle(
+            cluster,
+            ref,
+            lambda lease: plan_hold(ref, lease, holder, ttl, now, _forced(ref, options, holder_of(lease, now)), run),
+            check,
+        )
         return Result.of(change, holder=holder)
     except NotFound as error:
         if "there is no namespace" in error.message:
@@ -155,7 +185,7 @@ def _give_back(ref: Ref, options: dict[str, Any], cluster: Cluster, check: bool)
         return Result(False, nobody, nobody, extra=nobody)
     held = holder_of(lease, datetime.datetime.now(datetime.timezone.utc))
     foreign = held != options["holder"] or (options["run"] and run_of(lease) not in ("", options["run"]))
-    if held and foreign and not options["force"]:
+    if held and foreign and not _forced(ref, options, held):
         return Result(False, {"holder": held}, {"holder": held}, extra={"holder": held})
     try:
         cluster.delete(ref, dry_run=check, resource_version=metadata(lease).get("resourceVersion"))

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, DeliveryError
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, DeliveryError, InvalidRequest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ran, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import (
@@ -534,6 +534,19 @@ def test_a_held_lock_refuses_others_and_lets_its_holder_in() -> None:
     assert not release_lock.execute(options(release_lock, name="web", holder="you", state="released"), cluster, False).changed
     assert release_lock.execute(options(release_lock, name="web", holder="you", force=True), cluster, False).changed
     assert release_lock.execute(options(release_lock, name="web", holder="you", state="released"), cluster, False).changed
+
+
+def test_a_lock_is_taken_by_force_only_from_whom_it_may_be_taken() -> None:
+    cluster = FakeCluster()
+    release_lock.execute(options(release_lock, name="web", holder="A/B test of web, started"), cluster, False)
+    back = options(release_lock, name="web", holder="canary aborted of web", force=True, force_from="canary ")
+    with pytest.raises(DeliveryError, match='is held by "A/B test of web, started" until'):
+        release_lock.execute(back, cluster, False)
+    assert not release_lock.execute({**back, "state": "released"}, cluster, False).changed
+    release_lock.execute(options(release_lock, name="web", holder="canary released of web to x", force=True), cluster, False)
+    assert release_lock.execute(back, cluster, False).before == {"holder": "canary released of web to x"}
+    with pytest.raises(InvalidRequest, match="force_from of Lease shop/web is no regular expression"):
+        release_lock.execute({**back, "force_from": "("}, cluster, False)
 
 
 def test_infos_change_nothing_and_tell_what_is_there() -> None:
