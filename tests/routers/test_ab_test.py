@@ -12,6 +12,9 @@ import time
 from typing import Any
 
 import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.copies import COPIED_FROM
+from ansible_collections.progressive.delivery.plugins.modules import scale, set_image
 from support.live import BIN, ROOT, clean_environment
 from support.releasing import KINDS, Application
 from support.routed import IMAGE, PROVIDERS, Provider, ingress_nginx
@@ -160,6 +163,37 @@ def test_a_run_that_is_killed_is_finished_by_the_next(web: Application) -> None:
     assert everybody.seen["failed"] == audience.seen["failed"] == 0, (everybody.seen, audience.seen)
 
 
+def test_the_way_back_leads_to_what_a_ran_last_whatever_else_is_wrong(web: Application) -> None:
+    before = lead(web, TRAEFIK)
+    with web.traffic_at("traefik", 80) as everybody, web.traffic_at("traefik", 40, **BETA) as audience:
+        ab_test(web, TRAEFIK, "started", probe=None)
+        # B keeps what somebody has added, and a release of A meanwhile is not undone.
+        web.step(scale, name="web-b", replicas=3)
+        web.step(set_image, name="web", images={"*": f"{IMAGE}:3.0.0"})
+        web.wait_for("web-b")
+        web.wait_for("web")
+        assert changed(ab_test(web, TRAEFIK, "started", probe=None)) == 0
+        assert web.get("Deployment", "web-b")["spec"]["replicas"] == 3
+        # B's image is on A when the run is killed; one of another state holds the lock, and B is no copy any more.
+        kill_after(starting(web, TRAEFIK, state="ended", winner="b", lock_ttl=1, probe=None), "The rollout is complete")
+        kill_after(starting(web, TRAEFIK, state="started", probe=None), "Validate | The Deployment")
+        assert web.image() == "2.0.0"
+        web.cluster.patch(web.ref("Deployment", "web-b"), {"metadata": {"annotations": {COPIED_FROM: None}}}, MERGE_PATCH)
+        nobody = {"url": web.base("traefik")}
+        wrong = {"image": f"{IMAGE}:9.9.9", "probe": nobody, "webhooks": [{"url": "nowhere"}]}
+        assert 'is held by "A/B test of web, started"' in ab_test(web, TRAEFIK, "ended", winner="b", fails=True)
+        ended = " ".join(ab_test(web, TRAEFIK, "ended", winner="a", fails=True, **wrong).split())
+        assert "could not be measured that nobody gets web-b, so it is waited for: probe needs" in ended, ended
+        assert "/web-b is not a copy of" in ended and "the route leads nobody to web-b any more, but it is there still" in ended, ended
+        assert web.image() == "3.0.0" and web.get("Deployment", "web-b")["spec"]["replicas"] == 3
+        assert web.state("HTTPRoute")["HTTPRoute"] == before["HTTPRoute"]
+        assert set(web.ask("traefik", 50, **BETA)) == {"3.0.0"}
+        web.cluster.delete(web.ref("Deployment", "web-b"))
+        assert changed(ab_test(web, TRAEFIK, "ended", winner="a")) == 0
+    assert everybody.seen["failed"] == audience.seen["failed"] == 0, (everybody.seen, audience.seen)
+    assert web.state("HTTPRoute") == before
+
+
 def test_an_image_that_is_no_good_is_taken_back_by_itself(web: Application) -> None:
     before = lead(web, TRAEFIK)
     with web.traffic_at("traefik", 50, **BETA) as traffic:
@@ -190,5 +224,10 @@ def test_what_cannot_be_is_said_in_one_sentence_and_changes_nothing(web: Applica
     # Another audience takes the place of the one that is there.
     ab_test(web, TRAEFIK, "started", headers={"X-Beta": "no"})
     assert set(web.ask("traefik", 20, x_beta="no")) == {"2.0.0"} and set(web.ask("traefik", 20, **BETA)) == {"1.0.0"}
+    # A would lose all its pods at once while everybody else is there.
+    web.cluster.patch(web.ref("Deployment", "web"), {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}, MERGE_PATCH)
+    outage = r"may lose all its pods at once when the image of B goes onto it \(Recreate\)"
+    assert re.search(outage, " ".join(ab_test(web, TRAEFIK, "ended", winner="b", fails=True).split())) and web.image() == "1.0.0"
     ab_test(web, TRAEFIK, "ended", winner="a")
+    assert re.search(outage, " ".join(ab_test(web, TRAEFIK, "started", fails=True).split()))
     assert web.state("HTTPRoute") == before
