@@ -76,9 +76,9 @@ COMMON_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def argument_spec(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's whole argument spec."""
-    return {**COMMON_OPTIONS, **options}
+def argument_spec(options: Mapping[str, Any], common: Mapping[str, Any] = COMMON_OPTIONS) -> dict[str, Any]:
+    """Return a step's whole argument spec: its own options, and those that it has in common with its like."""
+    return {**common, **options}
 
 
 def quiet(_line: str, _news: object = None) -> None:
@@ -92,11 +92,19 @@ class QuietModule(AnsibleModule):
         """Log nothing."""
 
 
-def run_module(execute: Execute, options: Mapping[str, Any]) -> None:
-    """Run a step as an ordinary module, and exit."""
-    module = QuietModule(argument_spec=argument_spec(options), supports_check_mode=True)
+def run_module(
+    execute: Execute,
+    options: Mapping[str, Any],
+    common: Mapping[str, Any] = COMMON_OPTIONS,
+    connector: Callable[[Mapping[str, Any]], Any] | None = None,
+) -> None:
+    """Run a step as an ordinary module, and exit.
+
+    A step that works on something else than a cluster says by ``connector`` on what, and by ``common`` by which options.
+    """
+    module = QuietModule(argument_spec=argument_spec(options, common), supports_check_mode=True)
     module.no_log_values.update(kubeconfig_secrets(module.params.get("kubeconfig")))
-    outcome = perform(execute, module.params, module.check_mode)
+    outcome = perform(execute, module.params, module.check_mode, connector=connector or connect)
     if outcome.pop("failed", False):
         module.fail_json(**outcome)
     module.exit_json(**outcome)
@@ -127,9 +135,12 @@ def perform(
     options: Mapping[str, Any],
     check: bool,
     progress: Progress = quiet,
-    connector: Callable[[Mapping[str, Any]], Cluster] = connect,
+    connector: Callable[[Mapping[str, Any]], Any] = connect,
 ) -> dict[str, Any]:
-    """Connect, run the step, and return its outcome as Ansible has it; ``failed`` with one sentence on an error."""
+    """Connect, run the step, and return its outcome as Ansible has it; ``failed`` with one sentence on an error.
+
+    ``connector`` returns what the step works on: a Cluster, or anything else that can be closed.
+    """
     if KUBERNETES_IMPORT_ERROR and connector is connect:
         return {"failed": True, "changed": False, "msg": missing_required_lib("kubernetes"), "exception": KUBERNETES_IMPORT_ERROR}
     started = time.monotonic()
@@ -137,7 +148,9 @@ def perform(
     try:
         cluster = connector(options)
         _check_numbers(options)
-        chosen = {**options, "namespace": options.get("namespace") or cluster.default_namespace}
+        chosen = dict(options)
+        if hasattr(cluster, "default_namespace"):
+            chosen["namespace"] = options.get("namespace") or cluster.default_namespace
         result = execute(chosen, cluster, check, progress)
     except DeliveryError as error:
         outcome: dict[str, Any] = {"failed": True, "changed": False, "msg": error.message, "reason": error.reason}
