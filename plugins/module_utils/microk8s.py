@@ -120,7 +120,8 @@ class Cli:
         try:
             code = process.wait(timeout=limit)
         except subprocess.TimeoutExpired:
-            last = last_words(Ran(-1, *(stream.text() for stream in streams)))
+            # What is said of joining may have the token in it.
+            last = "" if command[1] in ("join", "add-node") else last_words(Ran(-1, *(stream.text() for stream in streams)))
             raise WaitFailed(f"{said} did not end within {limit:.0f} s and was stopped{f' ({last})' if last else ''}; {hint}") from None
         finally:
             _end(process)
@@ -195,6 +196,8 @@ class Cli:
             try:
                 missing = done()
             except DeliveryError as error:
+                if error.reason == "Timeout" and missing:
+                    raise WaitFailed(f"{what} within {self.timeout:g} s: {missing}; look at it, or give more timeout") from None
                 if error.reason not in ("NotRunning", "Unavailable", "Failed"):
                     raise
                 missing = error.message

@@ -126,6 +126,8 @@ def _run(cli: Cli, command: tuple[str, ...]) -> None:
     problem = trouble(ran, said)
     if problem is None:
         return
+    if problem.reason == "Busy":
+        raise problem
     words = f"{ran.stdout}\n{ran.stderr}"
     if "access denied" in words or "requires root" in words:
         raise DeliveryError(f"{said} needs root; use become: true", "Forbidden")

@@ -118,7 +118,10 @@ AWAY = re.compile(
     r"|etcdserver: |database is locked|server is currently unable|leader changed|i/o timeout|ServiceUnavailable",
     re.IGNORECASE,
 )
+# Reasons whose sentences hold no word of the answer, in which a token may be.
+SAFE = ("Forbidden", "Worker", "NotRunning", "UnknownCommand", "Busy")
 QUESTION = re.compile(r"(\[[yY]/[nN]\]|\(y/n\)|\?|:)\s*$|EOF when reading a line|Aborted!$")
+COMPLAINT = re.compile(r"error|fail|invalid|cannot|could not|denied|missing|not |unable|no such", re.IGNORECASE)
 _GROUP = re.compile(r"usermod -a -G (\S+)")
 
 
@@ -150,15 +153,12 @@ def trouble(ran: Ran, said: str) -> DeliveryError | None:
     if AWAY.search(text):
         return DeliveryError(f"{said}: the API server does not answer: {last_words(ran)}", "Unavailable")
     last = last_words(ran)
-    if not ran.stderr.strip() and (not last or QUESTION.search(last)):
+    silent = not ran.stderr.strip() and not COMPLAINT.search(ran.stdout)
+    if silent or (QUESTION.search(last) and not COMPLAINT.search(last)):
+        words = f", after: {last}" if last else ""
         return DeliveryError(
-            f"{said} ended with code {ran.code} and no error: it asks a question, and nobody is there to answer;"
+            f"{said} ended with code {ran.code} and no error{words}; such a command asks a question, and nobody is there to answer:"
             " give the answer by arguments",
-            "Question",
-        )
-    if QUESTION.search(last) and not re.search(r"error|fail", last, re.IGNORECASE):
-        return DeliveryError(
-            f"{said} asks a question, and nobody is there to answer: {last}; give the answer by arguments",
             "Question",
         )
     return DeliveryError(f"{said} failed with code {ran.code}: {last}", "Failed")
@@ -333,9 +333,7 @@ def parse_invitation(ran: Ran) -> Invitation:
     """Return what ``add-node --format json`` minted. What it said is never part of the error: there may be a token in it."""
     problem = trouble(ran, "microk8s add-node")
     if problem is not None:
-        raise DeliveryError(
-            problem.message if problem.reason != "Failed" else f"microk8s add-node failed with code {ran.code}", problem.reason
-        )
+        raise problem if problem.reason in SAFE else DeliveryError(f"microk8s add-node failed with code {ran.code}", "Failed")
     try:
         urls = tuple(str(url) for url in json.loads(ran.stdout)["urls"])
     except (ValueError, KeyError, TypeError):
@@ -509,7 +507,7 @@ def join_error(ran: Ran) -> DeliveryError:
             "TooLittleMemory",
         )
     problem = trouble(ran, "microk8s join")
-    if problem is not None and problem.reason not in ("Failed", "Question", "Unavailable"):
+    if problem is not None and problem.reason in SAFE:
         return problem
     why = JOIN_CODES.get(ran.code, f"it ended with code {ran.code}; run microk8s join by hand to see more")
     return DeliveryError(f"microk8s join failed: {why}", "JoinFailed")

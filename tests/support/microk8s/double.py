@@ -117,7 +117,7 @@ def make(root: Path, names: list[str]) -> None:
 def _script(root: Path, name: str, program: str) -> None:
     """Write the script by which a node has a program."""
     path = root / name / "bin" / program
-    words = [sys.executable, str(Path(__file__).resolve()), program, str(root), name]
+    words = [sys.executable, "-S", str(Path(__file__).resolve()), program, str(root), name]
     path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
     path.chmod(0o755)
 
@@ -226,11 +226,9 @@ class Node:
         """Say how it is; the YAML is printed as the real one prints it."""
         if "--timeout" not in words and "--wait-ready" in words:
             time.sleep(3600)
-        if self.count("not_ready") and "--wait-ready" not in words:
-            text = "microk8s:\n   running: False\nhigh-availability:\n   enabled: False\n"
-            return Stop(1, f"{text}   message: {NOT_READY}")
         if self.count("not_ready"):
-            return Stop(1, NOT_READY)
+            text = "microk8s:\n   running: False\nhigh-availability:\n   enabled: False\n"
+            return Stop(1, f"{text}   message: {NOT_READY}" if "yaml" in words else NOT_READY)
         lines = [
             "microk8s:",
             "   running: True",
@@ -538,6 +536,9 @@ class Node:
         launch = folder / "common" / ".microk8s.yaml"
         enabled = [*BY_DEFAULT, "dns"]
         if launch.exists():
+            import site
+
+            site.main()
             import yaml
 
             document = yaml.safe_load(launch.read_text())
@@ -582,25 +583,31 @@ def new_cluster() -> dict[str, Any]:
     }
 
 
-def be(program: str, root: Path, name: str, arguments: list[str]) -> int:
-    """Be a program on a node; return its exit code."""
+def answer(program: str, root: Path, name: str, arguments: list[str]) -> Stop | None:
+    """Return what a program on a node says and its exit code, or None where it never ends."""
     with opened(root) as state:
         with open(root / "calls.jsonl", "a") as log:
             log.write(json.dumps([name, program, *arguments]) + "\n")
         node = Node(root, name, state)
-        hangs = bool(arguments) and arguments[0] in node.knobs.get("hang", ())
+        if arguments and arguments[0] in node.knobs.get("hang", ()):
+            return None
         try:
-            if not hangs:
-                raise node.microk8s(arguments) if program == "microk8s" else node.snap(arguments)
+            return node.microk8s(arguments) if program == "microk8s" else node.snap(arguments)
         except Stop as stop:
-            answer = stop
-    if hangs:
+            return stop
+
+
+def be(program: str, root: Path, name: str, arguments: list[str]) -> int:
+    """Be a program on a node; return its exit code."""
+    found = answer(program, root, name, arguments)
+    if found is None:
         print("Waiting for Metallb controller to be ready.", flush=True)
         time.sleep(3600)
-    for text, stream in ((answer.out, sys.stdout), (answer.err, sys.stderr)):
+        return 1
+    for text, stream in ((found.out, sys.stdout), (found.err, sys.stderr)):
         if text:
             print(text, file=stream)
-    return answer.code
+    return found.code
 
 
 def main(words: list[str]) -> int:
