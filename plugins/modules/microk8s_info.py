@@ -124,11 +124,13 @@ datastore:
   elements: dict
   sample: [{address: "10.0.0.1:19001", role: voter}]
 nodes:
-  description: The nodes as Kubernetes has them; empty on a worker, which cannot ask.
+  description: >-
+    The nodes as Kubernetes has them; empty on a worker, which cannot ask. One that is C(drained) was so by
+    M(progressive.delivery.microk8s_node) and by nobody else.
   returned: success
   type: list
   elements: dict
-  sample: [{name: n1, addresses: [10.0.0.1], ready: true, schedulable: true, role: control_plane, version: v1.32.3}]
+  sample: [{name: n1, addresses: [10.0.0.1], ready: true, schedulable: true, role: control_plane, version: v1.32.3, drained: false}]
 addons:
   description: >-
     The addons that there are; null where it is not known. That one is enabled means that its objects exist, not that they are healthy.
@@ -217,6 +219,7 @@ def _facts(snap: Snap | None, state: str, version: tuple[str, str], status: Stat
                 "schedulable": node.schedulable,
                 "role": "worker" if node.worker else "control_plane",
                 "version": node.version,
+                "drained": node.drained,
             }
             for node in nodes
         ],

@@ -175,6 +175,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.microk8s impo
 )
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Result
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.microk8s import (
+    DRAINED,
     NOT_RUNNING,
     RUNNING,
     STOPPED,
@@ -375,6 +376,9 @@ def _drain(options: dict[str, Any], cli: Cli, check: bool, node: Node) -> Result
     flags = ["--ignore-daemonsets", f"--timeout={max(1, int(cli.left - 5))}s"]
     flags += ["--delete-emptydir-data"] if options["delete_emptydir_data"] else []
     flags += ["--force"] if options["force"] else []
+    if node.schedulable:
+        # Whoever goes on after a run that was killed finds that it was this collection, and not somebody who wants it so.
+        cli.must("kubectl", "annotate", "node", node.name, f"{DRAINED}=true", "--overwrite")
     try:
         ran = cli.run("kubectl", "drain", node.name, *flags, shown=f"microk8s kubectl drain {node.name}")
         problem = trouble(ran, f"draining node {node.name}")
@@ -385,18 +389,24 @@ def _drain(options: dict[str, Any], cli: Cli, check: bool, node: Node) -> Result
         if node.schedulable:
             # The time of the step may be over, and this is what must not be left out.
             with contextlib.suppress(DeliveryError):
-                Cli(cli.executable, cli.snap_executable, 30).must("kubectl", "uncordon", node.name)
+                _uncordon(type(cli)(cli.executable, cli.snap_executable, 30), node.name, marked=True)
         raise
     return done
+
+
+def _uncordon(cli: Cli, name: str, marked: bool) -> None:
+    """Let a node take pods, and take the mark off it."""
+    cli.must("kubectl", "uncordon", name)
+    if marked:
+        cli.must("kubectl", "annotate", "node", name, f"{DRAINED}-")
 
 
 def _schedule(name: str, cli: Cli, check: bool, node: Node | None) -> Result:
     """Wait until a node is ready, and let it take pods."""
     after = {"schedulable": True}
+    done = (f"let node {name} take pods",)
     if check and node is not None:
-        return Result(
-            not node.schedulable, {"schedulable": node.schedulable}, after, () if node.schedulable else (f"let node {name} take pods",)
-        )
+        return Result(not node.schedulable, {"schedulable": node.schedulable}, after, () if node.schedulable else done)
     found: list[Node] = []
 
     def missing() -> str:
@@ -408,8 +418,8 @@ def _schedule(name: str, cli: Cli, check: bool, node: Node | None) -> Result:
     cli.wait(missing, f"node {name} was to be ready")
     if found[0].schedulable:
         return Result(before=after, after=after)
-    cli.must("kubectl", "uncordon", name)
-    return Result(True, {"schedulable": False}, after, (f"let node {name} take pods",))
+    _uncordon(cli, name, found[0].drained)
+    return Result(True, {"schedulable": False}, after, done)
 
 
 def main() -> None:

@@ -183,7 +183,15 @@ def test_what_there_is(site: Site) -> None:
     )
     assert found["datastore"] == [{"address": "10.0.0.1:19001", "role": "voter"}] and not found["high_availability"]
     assert found["nodes"] == [
-        {"name": "n1", "addresses": ["10.0.0.1"], "ready": True, "schedulable": True, "role": "control_plane", "version": "v1.31.2"}
+        {
+            "name": "n1",
+            "addresses": ["10.0.0.1"],
+            "ready": True,
+            "schedulable": True,
+            "role": "control_plane",
+            "version": "v1.31.2",
+            "drained": False,
+        }
     ]
     by_name = {addon["name"]: addon for addon in found["addons"]}
     assert by_name["dns"] == {"name": "dns", "repository": "core", "enabled": True, "version": "1.13.1", "description": "CoreDNS"}
@@ -521,14 +529,15 @@ def test_a_node_is_drained_and_takes_pods_again(site: Site) -> None:
     foreseen = site.node("n1", "drained", True, name="n2")
     done = site.node("n1", "drained", name="n2")
     assert done.changed and foreseen.after == done.after and done.before == {"schedulable": True, "pods": 1}
-    drain = site.changing()[-1]
+    mark, drain = site.changing()[-2:]
+    assert mark == ["kubectl", "annotate", "node", "n2", "progressive.delivery/drained=true", "--overwrite"]
     assert (
         drain[:3] == ["kubectl", "drain", "n2"] and "--ignore-daemonsets" in drain and any(word.startswith("--timeout=") for word in drain)
     )
     assert not site.node("n1", "drained", name="n2").changed
-    assert not site.info("n1")["nodes"][1]["schedulable"]
+    assert not site.info("n1")["nodes"][1]["schedulable"] and site.info("n1")["nodes"][1]["drained"]
     assert site.node("n1", "schedulable", True, name="n2").changed and site.node("n1", "schedulable", name="n2").changed
-    assert not site.node("n1", "schedulable", name="n2").changed
+    assert not site.node("n1", "schedulable", name="n2").changed and not site.info("n1")["nodes"][1]["drained"]
     assert "the cluster has no node n9; it has: n1, n2" in refused(lambda: site.node("n1", "drained", name="n9")).message
 
 
@@ -537,7 +546,14 @@ def test_a_node_that_cannot_be_drained_takes_pods_as_before(site: Site) -> None:
     site.knob("n1", stuck_pod=True)
     error = refused(lambda: site.node("n1", "drained", name="n2"))
     assert "disruption budget" in error.message and "takes pods as before" in error.message
-    assert site.info("n1")["nodes"][1]["schedulable"]
+    assert site.info("n1")["nodes"][1]["schedulable"] and not site.info("n1")["nodes"][1]["drained"]
+
+
+def test_a_node_that_somebody_cordoned_is_not_called_ours(site: Site) -> None:
+    site.join("n2")
+    double.answer("microk8s", site.root, "n1", ["kubectl", "cordon", "n2"])
+    assert site.node("n1", "drained", name="n2").changed
+    assert not site.info("n1")["nodes"][1]["drained"]
 
 
 def test_a_node_that_is_not_ready_in_time_is_told(site: Site) -> None:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DeliveryError, InvalidRequest
-from ..model import Ran
+from ..model import ANNOTATION_PREFIX, Ran
 
 RUNNING, NOT_RUNNING, STOPPED, WORKER = "running", "not_running", "stopped", "worker"
 MOST_WORDS = 200
 # The record of what an addon was enabled with: the command line does not tell.
 RECORD = ("kube-system", "progressive-delivery-addons")
+# On a node that was drained here: who finds it knows that it may take pods again.
+DRAINED = f"{ANNOTATION_PREFIX}drained"
 SAME, OTHERS, UNKNOWN = "as given", "others", "unknown"
 
 
@@ -60,7 +62,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Node:
-    """A node as Kubernetes has it."""
+    """A node as Kubernetes has it. ``drained`` says that this collection took its pods off, and not somebody else."""
 
     name: str
     addresses: tuple[str, ...]
@@ -68,6 +70,7 @@ class Node:
     schedulable: bool
     worker: bool
     version: str
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -324,6 +327,7 @@ def parse_nodes(document: Mapping[str, Any]) -> tuple[Node, ...]:
                 not (item.get("spec") or {}).get("unschedulable"),
                 "node.kubernetes.io/microk8s-worker" in (meta.get("labels") or {}),
                 (status.get("nodeInfo") or {}).get("kubeletVersion") or "",
+                DRAINED in (meta.get("annotations") or {}),
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.name))

@@ -376,6 +376,8 @@ class Node:
                 1, f"Removal failed. Node {name} is registered with dqlite. Please, run first 'microk8s leave' on the departing node. "
             )
         self.cluster["left"] = [entry for entry in self.cluster["left"] if entry != name]
+        for key in ("cordoned", "drained", "marked"):
+            self.cluster[key] = [entry for entry in self.cluster[key] if entry != name]
         if name in self.state["nodes"] and self.state["nodes"][name].get("cluster") == self.own["cluster"]:
             self.state["nodes"][name].update(cluster=name, role="control_plane")
             self.state["clusters"][name] = new_cluster()
@@ -408,6 +410,10 @@ class Node:
         verb, what = words[0], (words[1] if len(words) > 1 else "")
         if verb in ("cordon", "uncordon", "drain"):
             return self._cordon(verb, what)
+        if verb == "annotate":
+            marked = set(self.cluster["marked"])
+            self.cluster["marked"] = sorted(marked - {words[2]} if words[3].endswith("-") else marked | {words[2]})
+            return Stop(0, f"node/{words[2]} annotated")
         if verb == "get" and what == "nodes":
             return Stop(0, json.dumps({"kind": "List", "items": [self._node(name) for name in self.node_names()]}))
         if verb == "get" and what == "pods":
@@ -452,7 +458,11 @@ class Node:
         labels = {"node.kubernetes.io/microk8s-worker": "microk8s-worker"} if member and there.get("role") == "worker" else {}
         ready = member and not there.get("stopped")
         return {
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {
+                "name": name,
+                "labels": labels,
+                "annotations": {"progressive.delivery/drained": "true"} if name in self.cluster["marked"] else {},
+            },
             "spec": {"unschedulable": True} if name in self.cluster["cordoned"] else {},
             "status": {
                 "addresses": [{"type": "InternalIP", "address": self.address(name)}, {"type": "Hostname", "address": name}],
@@ -578,6 +588,7 @@ def new_cluster() -> dict[str, Any]:
         "left": [],
         "cordoned": [],
         "drained": [],
+        "marked": [],
         "record": None,
         "rolling": 0,
     }
