@@ -139,18 +139,21 @@ def calls(root: Path) -> list[list[str]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def is_changing(call: list[str]) -> bool:
+    """Return whether a call changes something."""
+    _node, program, *arguments = call
+    verb = arguments[0] if arguments else ""
+    if program == "snap":
+        return verb != "list"
+    if verb == "kubectl":
+        return arguments[1] != "get"
+    return verb not in READS or arguments[1:3] == ["repo", "add"]
+
+
 def changing(root: Path) -> list[list[str]]:
-    """Return the calls that change something, without the node."""
-    found = []
-    for _node, program, *arguments in calls(root):
-        verb = arguments[0] if arguments else ""
-        if program == "snap" and verb != "list":
-            found.append([program, *arguments])
-        if program == "microk8s" and verb == "kubectl" and arguments[1] != "get":
-            found.append(arguments)
-        if program == "microk8s" and verb not in (*READS, "kubectl"):
-            found.append(arguments)
-    return found
+    """Return the calls that change something: [snap, arguments...] and [arguments of microk8s...]."""
+    found = (call for call in calls(root) if is_changing(call))
+    return [call[1:] if call[1] == "snap" else call[2:] for call in found]
 
 
 class Node:
