@@ -20,6 +20,7 @@ from typing import IO, Any
 from .errors import DeliveryError, InvalidRequest, WaitFailed
 from .model import Ran
 from .plan.microk8s import (
+    NOT_RUNNING,
     RECORD,
     RUNNING,
     Node,
@@ -39,6 +40,8 @@ SNAP = "/usr/bin/snap"
 MOST_OUTPUT = 16_000_000
 # Seconds for a call that only reads, when it is not asked to wait, and between two looks at what is waited for.
 QUICK, PAUSE = 60.0, 1.0
+# Seconds for an API server that is away for a moment: some addons restart it when they are done.
+PATIENCE = 30.0
 # Seconds that a program has to end by itself when it is told to.
 MERCY = 3.0
 
@@ -152,27 +155,27 @@ class Cli:
         return parse_snap(self.snap("list", "microk8s", seconds=QUICK))
 
     def document(self, *arguments: str) -> Any:
-        """Return what ``kubectl`` gives as JSON; while the API server is away it is asked again."""
+        """Return what ``kubectl`` gives as JSON, or None where it gives nothing; while the API server is away it is asked again."""
         said = f"microk8s kubectl {' '.join(arguments[:2])}"
+        end = time.monotonic() + min(PATIENCE, self.left - PAUSE)
         while True:
             try:
-                return parse_json(self.run("kubectl", *arguments, "-o", "json", seconds=QUICK, shown=said), said)
+                ran = self.run("kubectl", *arguments, "-o", "json", seconds=QUICK, shown=said)
+                return parse_json(ran, said) if ran.code or ran.stdout.strip() else None
             except DeliveryError as error:
-                if error.reason != "Unavailable" or self.left < PAUSE:
+                if error.reason != "Unavailable" or time.monotonic() > end:
                     raise
             time.sleep(PAUSE)
 
     def nodes(self) -> tuple[Node, ...]:
         """Return the nodes of the cluster; only a node of the control plane can tell."""
-        return parse_nodes(self.document("get", "nodes"))
+        return parse_nodes(self.document("get", "nodes") or {})
 
     def record(self) -> dict[str, str] | None:
         """Return what addons were enabled with, by their key (see ``plan.microk8s.digest``), or None where nothing was kept yet."""
         namespace, name = RECORD
-        ran = self.must("kubectl", "get", "configmap", name, "-n", namespace, "--ignore-not-found", "-o", "json", seconds=QUICK)
-        if not ran.stdout.strip():
-            return None
-        return dict(parse_json(ran, "microk8s kubectl get configmap").get("data") or {})
+        document = self.document("get", "configmap", name, "-n", namespace, "--ignore-not-found")
+        return None if document is None else dict(document.get("data") or {})
 
     def remember(self, key: str, value: str | None) -> None:
         """Write one entry of the record, or take it out, where it is not so already."""
@@ -254,11 +257,15 @@ def connect_cli(options: Mapping[str, Any]) -> Cli:
 
 
 def require_running(cli: Cli, what: str) -> Status:
-    """Return the status of a control plane that runs, or raise what is wrong and the way out."""
-    status = cli.status()
-    if status.state == RUNNING:
-        return status
-    raise not_running(status.state, what)
+    """Return the status of a control plane that runs, or raise what is wrong and the way out; one that restarts is waited for."""
+    end = time.monotonic() + min(PATIENCE, cli.left - PAUSE)
+    while True:
+        status = cli.status()
+        if status.state == RUNNING:
+            return status
+        if status.state != NOT_RUNNING or time.monotonic() > end:
+            raise not_running(status.state, what)
+        time.sleep(PAUSE)
 
 
 def not_running(state: str, what: str) -> DeliveryError:

@@ -167,12 +167,14 @@ def execute(options: dict[str, Any], cli: Cli, check: bool, progress: Progress =
 def _change(cli: Cli, addon: Addon, command: tuple[str, ...], wait: bool) -> bool:
     """Run a command that enables or disables, wait until it is so, and return whether it did anything."""
     verb = command[0]
-    before = workloads(cli.document(*WORKLOADS)) if wait and verb == "enable" else {}
+    before = workloads(cli.document(*WORKLOADS) or {}) if wait and verb == "enable" else {}
     ran = cli.must(*command)
     _check(ran, addon, verb)
     cli.wait(lambda: _missing(cli, addon, verb == "enable"), f"{addon.id} was to be {verb}d")
     if wait and verb == "enable":
-        cli.wait(lambda: ", ".join(not_ready(before, workloads(cli.document(*WORKLOADS)))), f"the workloads of {addon.id} were to be ready")
+        cli.wait(
+            lambda: ", ".join(not_ready(before, workloads(cli.document(*WORKLOADS) or {}))), f"the workloads of {addon.id} were to be ready"
+        )
     return f"is already {verb}d" not in ran.stdout
 
 

@@ -365,7 +365,7 @@ def _remove(options: dict[str, Any], cli: Cli, check: bool, nodes: dict[str, Nod
 
 def _drain(options: dict[str, Any], cli: Cli, check: bool, node: Node) -> Result:
     """Cordon a node and take its pods off; where that fails, let it take pods again if it did."""
-    pods = evicted(cli.document("get", "pods", "--all-namespaces", f"--field-selector=spec.nodeName={node.name}"))
+    pods = evicted(cli.document("get", "pods", "--all-namespaces", f"--field-selector=spec.nodeName={node.name}") or {})
     before = {"schedulable": node.schedulable, "pods": len(pods)}
     after = {"schedulable": False, "pods": 0}
     if before == after:

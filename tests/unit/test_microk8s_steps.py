@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from support.microk8s import double
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again soon, and wait for nothing that is slow."""
     monkeypatch.setattr(microk8s, "PAUSE", 0.05)
+    monkeypatch.setattr(microk8s, "PATIENCE", 1.0)
 
 
 class Direct(Cli):
@@ -255,6 +258,14 @@ def test_an_api_server_that_is_away_for_a_moment_is_asked_again(site: Site) -> N
     assert error.reason in ("Unavailable", "Timeout")
 
 
+def test_no_package_is_needed_on_the_node() -> None:
+    names = ("info", "addon", "node", "snap")
+    program = "import sys\nfor name in ('kubernetes', 'urllib3', 'yaml', 'jmespath'): sys.modules[name] = None\n"
+    program += "".join(f"import ansible_collections.progressive.delivery.plugins.modules.microk8s_{name}\n" for name in names)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_timeout_must_be_a_time() -> None:
     for seconds in (0, -1.0, float("nan")):
         with pytest.raises(DeliveryError, match="timeout must be more than 0"):
@@ -305,6 +316,11 @@ def test_it_waits_until_the_addon_shows_and_its_workloads_are_ready(site: Site) 
     error = refused(lambda: site.addon("ingress", timeout=3.0))
     assert error.reason == "Timeout" and "Deployment kube-system/ingress" in error.message
     assert site.addon("observability", wait=False).changed
+
+
+def test_an_api_server_that_the_addon_before_restarted_is_waited_for(site: Site) -> None:
+    site.knob(not_ready=2, away=2)
+    assert site.addon("rbac").changed
 
 
 def test_a_name_that_no_repository_has_is_refused_with_those_that_there_are(site: Site) -> None:
@@ -416,7 +432,7 @@ def test_an_addon_of_a_node_that_cannot_is_refused(site: Site, what: str) -> Non
         double.answer("microk8s", site.root, "n1", ["stop"])
     if what == "not installed":
         double.answer("snap", site.root, "n1", ["remove", "microk8s"])
-    site.knob(**{"not ready": {"not_ready": 5}, "permission": {"permission": True}}.get(what, {}))
+    site.knob(**{"not ready": {"not_ready": 10_000}, "permission": {"permission": True}}.get(what, {}))
     assert words[what] in refused(lambda: site.addon("rbac")).message
     assert not [call for call in site.changing() if call[0] == "enable"]
 
