@@ -41,6 +41,7 @@ options:
       - What it is enabled with, one word each, as in V([1.1.1.1\,8.8.8.8]) for C(dns) or V([--size, 40Gi]) for C(registry).
         For O(state=absent), what it is disabled with.
       - Without it, arguments are not looked at.
+      - Where a secret is among them, give the task C(no_log). The module itself shows none of them.
       - They are given to MicroK8s as separate words and never behind a colon, where an IPv6 address would be cut in pieces.
     type: list
     elements: str

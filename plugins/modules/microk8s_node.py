@@ -20,6 +20,7 @@ notes:
     may see them. That is why it lives for O(token_ttl) seconds only.
   - MicroK8s knows tokens that are good for one join and never run out, and tokens that run out and are good for any number until then.
     There is none that does both. This module asks for the second kind.
+  - A task with O(state=invited) cannot be asynchronous, since its result would be written to a file.
   - Names are those of Kubernetes, which are the host names in small letters. They are compared whole.
 extends_documentation_fragment:
   - progressive.delivery.microk8s

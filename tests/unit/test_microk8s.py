@@ -144,6 +144,15 @@ def test_each_trouble_is_one_sentence_with_the_way_out(ran: Ran, reason: str, wo
     assert trouble(Ran(0, "all is well", ""), "x") is None
 
 
+@pytest.mark.parametrize(
+    "words", [STOPPED, WORKER, "change in progress", "Insufficient permissions to access MicroK8s", "microk8s is not running"]
+)
+def test_words_inside_what_a_command_returned_are_no_trouble(words: str) -> None:
+    document = Ran(0, json.dumps({"items": [{"metadata": {"annotations": {"a": words}}}]}, indent=1), "")
+    assert trouble(document, "x") is None and parse_json(document, "x")["items"]
+    assert parse_status(Ran(0, YAML.replace("CoreDNS: with a colon", words.strip().replace("\n", " ")), "")).state == "running"
+
+
 @pytest.mark.parametrize("ran", [Ran(0, "Segmentation fault", ""), Ran(0, "", ""), Ran(0, "microk8s:\nnonsense\n", "")])
 def test_what_is_no_status_is_named(ran: Ran) -> None:
     with pytest.raises(DeliveryError, match="the answer of microk8s status is no YAML: ") as caught:

@@ -134,7 +134,7 @@ def trouble(ran: Ran, said: str) -> DeliveryError | None:
     The reasons: Forbidden, Worker, NotRunning, Busy, Unavailable (the API server is away: try again), UnknownCommand,
     Question (nobody is there to answer), Failed. Texts that come with exit code 0 are found as well.
     """
-    text = f"{ran.stdout}\n{ran.stderr}"
+    text = _telling(ran)
     if "Insufficient permissions to access MicroK8s" in text:
         found = _GROUP.search(text)
         group = found.group(1) if found else "microk8s"
@@ -145,11 +145,11 @@ def trouble(ran: Ran, said: str) -> DeliveryError | None:
         return DeliveryError(f"{said}: this node is a worker of a cluster; do it on a node of its control plane", "Worker")
     if "is not running, try microk8s" in text:
         return DeliveryError(f"{said}: MicroK8s is stopped here; start it with: microk8s start", "NotRunning")
-    if re.search(r"microk8s is not running", text):
+    if "microk8s is not running" in text:
         return DeliveryError(f"{said}: MicroK8s is not running, or not ready yet; wait, or look with: microk8s inspect", "NotRunning")
     if "is not a valid MicroK8s subcommand" in text:
         return DeliveryError(f"{said}: this version of MicroK8s has no such subcommand; use a newer channel", "UnknownCommand")
-    if re.search(r"change in progress", text):
+    if "change in progress" in text:
         return DeliveryError(f"{said}: snapd is busy with another change of the snap; try again when: snap changes, shows it done", "Busy")
     if ran.code == 0:
         return None
@@ -165,6 +165,16 @@ def trouble(ran: Ran, said: str) -> DeliveryError | None:
             "Question",
         )
     return DeliveryError(f"{said} failed with code {ran.code}: {last}", "Failed")
+
+
+def _telling(ran: Ran) -> str:
+    """Return the part of an answer that tells of trouble: all of it after a failure, else its first lines.
+
+    What follows in an answer that succeeded is data, and may have any words in it.
+    """
+    if ran.code:
+        return f"{ran.stdout}\n{ran.stderr}"
+    return "\n".join(text.lstrip().split("\n", 1)[0] for text in (ran.stdout, ran.stderr))
 
 
 def last_words(ran: Ran) -> str:
@@ -190,7 +200,7 @@ def parse_status(ran: Ran, said: str = "microk8s status") -> Status:
 
     Raise DeliveryError where it says that this user may not ask, or what cannot be read.
     """
-    text = f"{ran.stdout}\n{ran.stderr}"
+    text = _telling(ran)
     if "acting as a node in a cluster" in text:
         return Status(WORKER)
     if "is not running, try microk8s" in text:
