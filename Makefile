@@ -35,8 +35,9 @@ test-quick: setup ## Run what needs no cluster, for the daily loop
 cluster: setup ## Start the local Kubernetes; the last line names its KUBECONFIG
 	@tests/cluster/cluster up
 
-cluster-down: ## Take it down with all that it left
+cluster-down: ## Take it down with all that it left, and the one with the routers
 	@tests/cluster/cluster down
+	@tests/cluster/cluster down routed
 
 lint: setup ## Run the linters
 	@$(CHECK) lint-quick lint

@@ -14,18 +14,22 @@ from .model import Cluster, Colors, Manifest, Query, Ref, Wanted, metadata, sele
 from .plan.colors import ready_addresses
 from .plan.rollout import is_ready
 from .reading import ready_pods
+from .routes import controllers
+from .routes.colored import Colored
 from .routes.registry import color_provider
+from .routing import check_controller
 from .watching import Stream
 
 
 @dataclass
 class Route:
-    """A Service or Ingress, the provider that understands it, and the cluster it is on."""
+    """A route, the provider that understands it and its name, and the cluster it is on."""
 
     ref: Ref
-    provider: ModuleType
+    provider: ModuleType | Colored
     wanted: Wanted
     cluster: Cluster
+    router: str = "service"
 
     @classmethod
     def of(cls, options: Mapping[str, Any], cluster: Cluster) -> Route:
@@ -35,15 +39,20 @@ class Route:
         for color, name in services.items():
             if not isinstance(name, str) or not name:
                 raise InvalidRequest(f'services must name a Service for each color, got {name!r} for "{color}"')
-        wanted = Wanted(options["color_label"], options.get("rule_host"), options.get("rule_path"), services)
-        return cls(Ref(provider.KIND, options["namespace"], options["name"]), provider, wanted, cluster)
+        wanted = Wanted(
+            options.get("color_label") or "version", options.get("rule_host"), options.get("rule_path"), services, options.get("rule")
+        )
+        ref = Ref(provider.KIND, options["namespace"], options["name"])
+        return cls(ref, provider, wanted, cluster, options["provider"])
 
     def read(self, manifest: Manifest) -> Colors:
-        """Return the colours of the route; the Services are read only for a provider that needs them."""
-        services = []
-        if self.ref.kind != "Service":
-            services = self.cluster.list(Query("Service", self.ref.namespace)).items
-        return self.provider.read(self.ref, manifest, services, self.wanted)
+        """Return the colours of the route; other objects are read only for a provider that needs them."""
+        others = [entry for query in self.provider.others(self.ref, manifest) for entry in self.cluster.list(query).items]
+        return self.provider.read(self.ref, manifest, others, self.wanted)
+
+    def check_controller(self, manifest: Manifest) -> None:
+        """Raise InvalidRequest where the controller that serves the route will not honour a colour."""
+        check_controller(self.cluster, self.router, self.ref, manifest, controllers.COLOR)
 
     def ready(self, colors: Colors, color: str) -> list[Manifest]:
         """Return the ready pods of a colour."""

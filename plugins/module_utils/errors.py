@@ -32,6 +32,16 @@ class InvalidRequest(DeliveryError):
     reason = "InvalidRequest"
 
 
+class MissingLibrary(DeliveryError):
+    """A Python package that this step needs, and others do not, is not installed; ``library`` names it."""
+
+    reason = "MissingLibrary"
+
+    def __init__(self, library: str, exception: str = "") -> None:
+        super().__init__(f"the Python package {library} is missing; install it", **({"exception": exception} if exception else {}))
+        self.library = library
+
+
 class NotFound(DeliveryError):
     """An object that was named does not exist."""
 

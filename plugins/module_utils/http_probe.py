@@ -10,7 +10,7 @@ import ssl
 import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .errors import InvalidRequest, Unavailable
@@ -135,13 +135,26 @@ def get_url(url: str, headers: Mapping[str, str], timeout: float, validate_certs
 
 def check_expressions(expected: Mapping[str, Any]) -> None:
     """Raise InvalidRequest for an expression that is not JMESPath, before any request is made."""
-    if expected and JMESPATH_IMPORT_ERROR:
-        raise InvalidRequest("json needs the Python package jmespath; install it beside kubernetes", reason="MissingLibrary")
     for expression in expected:
+        compile_expression("json", expression)
+
+
+def compile_expression(option: str, expression: str) -> Callable[[Any], Any]:
+    """Return what searches a document by a JMESPath expression, None where it finds nothing; raise InvalidRequest for another."""
+    if JMESPATH_IMPORT_ERROR:
+        raise InvalidRequest(f"{option} needs the Python package jmespath; install it beside kubernetes", reason="MissingLibrary")
+    try:
+        compiled = jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise InvalidRequest(f'{option}: "{expression}" is not JMESPath: {str(error).splitlines()[0]}') from None
+
+    def search(document: Any) -> Any:
         try:
-            jmespath.compile(expression)
-        except jmespath.exceptions.JMESPathError as error:
-            raise InvalidRequest(f'json: "{expression}" is not JMESPath: {str(error).splitlines()[0]}') from None
+            return compiled.search(document)
+        except jmespath.exceptions.JMESPathError:
+            return None
+
+    return search
 
 
 def mismatch(answer: Answer, status: Sequence[int], text: str | None, expected: Mapping[str, Any]) -> str:

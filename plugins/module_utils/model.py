@@ -56,6 +56,9 @@ KINDS: dict[str, Kind] = {
         Kind("DestinationRule", "networking.istio.io/v1beta1", "destinationrules"),
         Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices"),
         Kind("Event", "v1", "events"),
+        Kind("Gateway", "gateway.networking.k8s.io/v1", "gateways"),
+        Kind("Gateway.networking.istio.io", "networking.istio.io/v1beta1", "gateways"),
+        Kind("GatewayClass", "gateway.networking.k8s.io/v1", "gatewayclasses", namespaced=False),
         Kind("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes"),
         Kind("HorizontalPodAutoscaler", "autoscaling/v2", "horizontalpodautoscalers"),
         Kind("Ingress", "networking.k8s.io/v1", "ingresses"),
@@ -193,6 +196,7 @@ class Wanted:
     host: str | None = None
     path: str | None = None
     services: Mapping[str, str] = field(default_factory=dict)
+    rule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,7 @@ class Colors:
 
     ``base`` is the selector without the colour; ``services`` {color: Service} where the provider has one for each, and
     ``faults`` {color: why the route cannot lead there}. ``others`` {color: places beside those chosen that lead there too}.
+    ``backends`` are the places that lead to the active colour, ``spare`` those among the chosen ones that nothing goes to.
     """
 
     active: str
@@ -211,6 +216,7 @@ class Colors:
     selectors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spare: tuple[str, ...] = ()
 
     def selector(self, color: str) -> dict[str, str]:
         """Return the labels of the pods of a colour."""

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 
 from .errors import Forbidden, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, metadata
+from .plan.colors import too_fresh
 from .plan.revisions import is_numbered
 from .plan.rollout import (
     WAY_OUT,
@@ -109,6 +111,14 @@ def pods_of_newest(cluster: Cluster, workload: Manifest) -> list[Manifest]:
 def ready_pods(cluster: Cluster, namespace: str, labels: str) -> list[Manifest]:
     """Return the pods that a selector finds which are ready and not on their way out."""
     return [pod for pod in cluster.list(Query("Pod", namespace, labels)).items if is_ready(pod)]
+
+
+def let_router_know(pods: Sequence[Manifest], who: str, progress: Callable[..., None] = lambda _line: None) -> None:
+    """Wait until a router surely knows pods that have just become ready: at once, or three seconds at most."""
+    seconds = too_fresh(pods, time.time())
+    if seconds > 0:
+        progress(f"the pods of {who} have just become ready: waiting {seconds:.0f} s, until the router surely knows them")
+        time.sleep(seconds)
 
 
 def with_log(cluster: Cluster, namespace: str, trouble: Trouble) -> Trouble:

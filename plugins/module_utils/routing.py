@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from .errors import Conflict, DeliveryError, InvalidRequest, NotFound
-from .model import JSON_PATCH, KINDS, Cluster, Manifest, Query, Ref, metadata
+from .errors import Conflict, DeliveryError, Forbidden, InvalidRequest, NotFound
+from .model import JSON_PATCH, KINDS, Cluster, Manifest, Query, Ref, metadata, selector_string
 from .plan.colors import annotation_operations, ready_addresses
-from .routes.patching import smallest_patch
+from .reading import let_router_know, ready_pods
+from .routes import controllers
+from .routes.colored import targets_of
+from .routes.controllers import Found, Served
+from .routes.patching import dropped, smallest_patch
 from .routes.registry import router
-from .routes.rules import Documents, Rule, Sides
+from .routes.rules import Documents, Rule, Sides, choose, main_of, numbered
 
 MOST_PLANS = 10
+# A router hears of each kind by a stream of its own: what a route leads to must have come before the route does, and go after it.
+SETTLE = 0.2
 SERVER_SIDE = ("resourceVersion", "generation", "managedFields", "uid", "creationTimestamp", "selfLink")
 
 _WHICH: dict[str, dict[str, Any]] = {
@@ -74,9 +80,50 @@ class Route:
         return documents
 
     def rules(self, documents: Documents) -> list[Rule]:
-        """Return the rules of the route."""
-        found: list[Rule] = self.router.rules(documents[self.ref])
-        return found
+        """Return the rules of the route, with the numbers by which they are named."""
+        return numbered(self.router.known(self.ref, documents, self.sides))
+
+    def chosen(self, documents: Documents) -> list[Rule]:
+        """Return the rules of the route that are meant, however many sides they have."""
+        return choose(self.ref, self.rules(documents), self.sides, two=False)
+
+    def check_controller(self, cluster: Cluster, documents: Documents, *features: str) -> None:
+        """Raise InvalidRequest where the controller that serves the route will not honour a feature; what cannot be read is allowed."""
+        check_controller(cluster, self.provider, self.ref, main_of(self.ref, documents), *features)
+
+
+def check_controller(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest, *features: str) -> None:
+    """Raise InvalidRequest where the controller that serves a route will not honour a feature; what cannot be read is allowed."""
+    found = _found(cluster, provider, ref, manifest, features)
+    refusal = controllers.refusal(provider, ref, manifest, features, found)
+    if refusal:
+        raise InvalidRequest(refusal, reason="NotSupported")
+
+
+def served_by(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest) -> Served:
+    """Return who serves a route, with all that can be known of it."""
+    return controllers.served(provider, ref, manifest, _found(cluster, provider, ref, manifest, (controllers.INFO,)))
+
+
+def _found(cluster: Cluster, provider: str, ref: Ref, manifest: Manifest, features: Sequence[str]) -> Found:
+    """Return the answers to what a provider asks about the controller, one after the other."""
+    found = Found()
+    asked: set[Ref | Query] = set()
+    while needs := [need for need in controllers.asks(provider, ref, manifest, features, found) if need not in asked]:
+        for need in dict.fromkeys(needs):
+            asked.add(need)
+            try:
+                found = _with(found, cluster, need)
+            except Forbidden:
+                continue
+    return found
+
+
+def _with(found: Found, cluster: Cluster, need: Ref | Query) -> Found:
+    """Return what was found, and the answer to one more question; raise Forbidden where it may not be read."""
+    if isinstance(need, Ref):
+        return Found({**found.objects, need: _optional(cluster, need)}, found.lists)
+    return Found(found.objects, {**found.lists, need: _listed(cluster, need)})
 
 
 def _required(cluster: Cluster, route: Route) -> Manifest:
@@ -110,11 +157,15 @@ def _optional(cluster: Cluster, ref: Ref) -> Manifest | None:
 
 
 def _listed(cluster: Cluster, query: Query) -> Sequence[Manifest]:
-    """Return the objects of a kind, none where the kind is not served."""
+    """Return the objects of a kind, none where the kind is not served, or not allowed and optional."""
     try:
         return cluster.list(query).items
     except NotFound:
-        return ()
+        return []
+    except Forbidden:
+        if query.optional:
+            return []
+        raise
 
 
 @dataclass(frozen=True)
@@ -189,11 +240,13 @@ def move(
     change: Callable[[Route, Documents], Documents],
     check: bool,
     before_writing: Callable[[list[Documents], list[Documents]], None] = lambda _before, _after: None,
+    whole: str = "",
 ) -> Moved:
     """Read the routes, let ``change`` say what each shall be like, and write the difference: all of it or nothing.
 
-    ``change`` and ``before_writing`` raise InvalidRequest for what cannot be; nothing was written then. On the conflict with
-    another writer everything is taken back, read and decided again.
+    ``change`` and ``before_writing`` raise InvalidRequest for what cannot be; nothing was written then. So does, where ``whole``
+    says the way out, a field that the API server would drop because its version of the kind does not know it. On the conflict
+    with another writer everything is taken back, read and decided again.
     """
     for _attempt in range(MOST_PLANS):
         before = [route.read(cluster) for route in routes]
@@ -203,11 +256,11 @@ def move(
             return Moved(before, after)
         before_writing(before, after)
         try:
-            if check or len(writes) > 1:
+            if check or whole or len(writes) > 1:
                 for write in writes:
-                    write.send(cluster, dry_run=True)
+                    _check_whole(write, write.send(cluster, dry_run=True), whole)
             if not check:
-                _send_all(cluster, writes)
+                _send_all(cluster, writes, {route.ref for route in routes})
             return Moved(before, after, writes, time.monotonic())
         except Conflict:
             continue
@@ -234,10 +287,26 @@ def _ordered(routes: Sequence[Route], before: Sequence[Documents], after: Sequen
     return sorted(found.values(), key=turn)
 
 
-def _send_all(cluster: Cluster, writes: Sequence[Write]) -> None:
-    """Make the writes; where one fails, take those before it back and say so."""
+def _check_whole(write: Write, made: Manifest | None, way_out: str) -> None:
+    """Raise InvalidRequest where a dry run came back without a field that was in it."""
+    if not way_out or write.after is None or made is None:
+        return
+    lost = dropped(_plain(write.after).get("spec"), _plain(made).get("spec"), "spec")
+    if lost:
+        raise InvalidRequest(
+            f"{write.ref} cannot have {lost[0]}: this cluster's version of {write.ref.kind}"
+            f" ({KINDS[write.ref.kind].group_version}) does not know it; {way_out}",
+            reason="NoSuchField",
+        )
+
+
+def _send_all(cluster: Cluster, writes: Sequence[Write], own: Set[Ref]) -> None:
+    """Make the writes; where one fails, take those before it back and say so. ``own`` are the routes themselves."""
     written: list[tuple[Write, Manifest | None]] = []
-    for write in writes:
+    for number, write in enumerate(writes):
+        last = writes[number - 1].ref if number else write.ref
+        if last.kind != write.ref.kind and (last in own) != (write.ref in own):
+            time.sleep(SETTLE)
         try:
             written.append((write, write.send(cluster)))
         except DeliveryError as error:
@@ -272,13 +341,45 @@ def _take_back(cluster: Cluster, written: Sequence[tuple[Write, Manifest | None]
 def check_side(cluster: Cluster, route: Route, documents: Documents, name: str, force: bool = False) -> None:
     """Raise InvalidRequest where a side that shall get requests cannot answer: no Service, or nobody ready behind it."""
     service = Ref("Service", route.ref.namespace, route.router.service_of(route.ref, documents, name))
-    if _optional(cluster, service) is None:
+    manifest = _optional(cluster, service)
+    if manifest is None:
         there = ", ".join(sorted(metadata(entry)["name"] for entry in cluster.list(Query("Service", service.namespace)).items)[:10])
         raise InvalidRequest(f"{service} does not exist, so {route.ref} cannot lead to it; make it; Services there: {there or 'none'}")
+    if force:
+        return
+    labels = _labels_of(documents, manifest, name)
+    if service.name != name and labels:
+        # A subset is a part of its Service: that others of it are ready says nothing.
+        if not ready_pods(cluster, service.namespace, selector_string(labels)):
+            raise InvalidRequest(
+                f'subset "{name}" of {service} has no ready pods ({selector_string(labels)}), so {route.ref} stays as it is;'
+                " wait for the rollout of its pods, check the labels of the subset, or set force",
+                reason="NotReady",
+            )
+        return
     slices = cluster.list(Query("EndpointSlice", service.namespace, f"kubernetes.io/service-name={service.name}")).items
-    if not force and not ready_addresses(slices):
+    if not ready_addresses(slices):
         raise InvalidRequest(
             f"{service} has no ready endpoints, so {route.ref} stays as it is; wait for the rollout of its pods, check that its"
             " selector is that of their labels, or set force",
             reason="NotReady",
         )
+
+
+def let_know_of_side(cluster: Cluster, route: Route, documents: Documents, name: str) -> None:
+    """Wait until the router surely knows the pods of a side that had no requests, where these have just become ready."""
+    service = Ref("Service", route.ref.namespace, route.router.service_of(route.ref, documents, name))
+    labels = _labels_of(documents, _optional(cluster, service) or {}, name)
+    if labels:
+        let_router_know(ready_pods(cluster, service.namespace, selector_string(labels)), name)
+
+
+def _labels_of(documents: Documents, service: Manifest, name: str) -> Mapping[str, str]:
+    """Return the labels of the pods of a side: those of its Service, and where it is a subset of that its own too."""
+    if not service:
+        return {}
+    rules = [entry for ref, entry in documents.items() if ref.kind == "DestinationRule" and entry is not None]
+    targets = targets_of([{"kind": "Service", **service}, *({"kind": "DestinationRule", **rule} for rule in rules)])
+    own = metadata(service)["name"]
+    found = targets.get(f"{own}/{name}") or targets.get(own)
+    return found.selector if found else {}

@@ -19,7 +19,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 
 from .cluster import KUBERNETES_IMPORT_ERROR
-from .errors import Conflict, DeliveryError, InvalidRequest
+from .errors import Conflict, DeliveryError, InvalidRequest, MissingLibrary
 from .login import connect
 from .model import Change, Cluster, Manifest, Ref, Result
 
@@ -38,6 +38,8 @@ SECRET_KEYS = (
     "id-token",
 )
 SECRET_NAME = re.compile(r"token|secret|passw|credential|key", re.IGNORECASE)
+# Names of request headers whose values are shown nowhere.
+SECRET_HEADER = re.compile(r"auth|cookie|credential|key|passw|secret|session|signature|token", re.IGNORECASE)
 MOST_PLANS = 10
 
 
@@ -103,7 +105,7 @@ def run_module(
     A step that works on something else than a cluster says by ``connector`` on what, and by ``common`` by which options.
     """
     module = QuietModule(argument_spec=argument_spec(options, common), supports_check_mode=True)
-    module.no_log_values.update(kubeconfig_secrets(module.params.get("kubeconfig")))
+    module.no_log_values.update(kubeconfig_secrets(module.params.get("kubeconfig")) | header_secrets(module.params))
     outcome = perform(execute, module.params, module.check_mode, connector=connector or connect)
     if outcome.pop("failed", False):
         module.fail_json(**outcome)
@@ -124,7 +126,7 @@ def run_in_process(
         unknown = "Unsupported parameters: " if isinstance(validation.errors[0], UnsupportedError) else ""
         return {"failed": True, "changed": False, "msg": unknown + validation.errors.msg, "reason": "InvalidRequest"}
     parameters = validation.validated_parameters
-    secrets = set(validation._no_log_values) | kubeconfig_secrets(parameters.get("kubeconfig"))
+    secrets = set(validation._no_log_values) | kubeconfig_secrets(parameters.get("kubeconfig")) | header_secrets(parameters)
     outcome = perform(execute, parameters, check, progress)
     outcome["invocation"] = {"module_args": _censored(parameters, spec)}
     return remove_values(outcome, secrets)
@@ -153,7 +155,8 @@ def perform(
             chosen["namespace"] = options.get("namespace") or cluster.default_namespace
         result = execute(chosen, cluster, check, progress)
     except DeliveryError as error:
-        outcome: dict[str, Any] = {"failed": True, "changed": False, "msg": error.message, "reason": error.reason}
+        said = missing_required_lib(error.library) if isinstance(error, MissingLibrary) else error.message
+        outcome: dict[str, Any] = {"failed": True, "changed": False, "msg": said, "reason": error.reason}
         outcome.update({key: value for key, value in error.details.items() if key != "unsure"})
     else:
         outcome = _shape(result)
@@ -211,6 +214,23 @@ def kubeconfig_secrets(kubeconfig: Any) -> set[str]:
     elif isinstance(kubeconfig, (list, tuple)):
         for value in kubeconfig:
             found |= kubeconfig_secrets(value)
+    return found
+
+
+def header_secrets(options: Any) -> set[str]:
+    """Return the secret values of request headers, in an option ``headers`` wherever it is: whole, and without the scheme before."""
+    found: set[str] = set()
+    if isinstance(options, Mapping):
+        for name, value in options.items():
+            if name == "headers" and isinstance(value, Mapping):
+                secrets = [str(text) for header, text in value.items() if SECRET_HEADER.search(str(header))]
+                # What is shorter would hide words and numbers of the results, and no secret.
+                found.update(part for text in secrets for part in (text, text.rpartition(" ")[2]) if len(part) > 3)
+            else:
+                found |= header_secrets(value)
+    elif isinstance(options, (list, tuple)):
+        for value in options:
+            found |= header_secrets(value)
     return found
 
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import DeliveryError, InvalidRequest
+from .errors import DeliveryError, InvalidRequest, NotFound
 from .model import JSON_PATCH, Change, Cluster, Manifest, Ref, Result, metadata
 from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, replicas_of, total_of
 from .plan.colors import annotation_operations, as_text
@@ -16,6 +17,10 @@ from .plan.workload import plan_scale
 from .reading import autoscaler_of
 from .run import Progress, settle
 from .waiting import require, wait_for_rollout
+from .weighing import PODS_TIMEOUT, measured, probe_of, wait_timeout
+
+# A Deployment that is not there has no pods.
+NOBODY: Manifest = {"spec": {"replicas": 0}}
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,15 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     ``weight`` None takes the canary out: stable has all pods again, and what was noted on it goes.
     """
     sides, notes = Sides.of(options), options.get("annotations") or {}
-    if options["wait_timeout"] <= 0:
-        raise InvalidRequest(f"wait_timeout must be more than 0 seconds, got {options['wait_timeout']:g}")
-    service, stable, canary = (require(cluster, ref) for ref in (sides.service, sides.stable, sides.canary))
+    probe, timeout = probe_of(options), wait_timeout(options, PODS_TIMEOUT)
+    service, stable = require(cluster, sides.service), require(cluster, sides.stable)
+    canary = _canary_of(cluster, sides.canary, weight)
     for ref, manifest in ((sides.stable, stable), (sides.canary, canary)):
-        check_behind(sides.service, service, ref, manifest)
-        _check_autoscaler(cluster, ref)
-    total = total_of(stable, canary, options.get("total"))
-    now = Pods(replicas_of(stable), replicas_of(canary))
+        if manifest is not None:
+            check_behind(sides.service, service, ref, manifest)
+            _check_autoscaler(cluster, ref)
+    total = total_of(stable, canary or NOBODY, options.get("total"))
+    now = Pods(replicas_of(stable), replicas_of(canary or NOBODY))
     pods = canary_replicas(total, weight or 0, 100, options["max_surge"])
     before, after = sides.told(now), sides.told(pods)
     actions: list[str] = []
@@ -76,17 +82,32 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     # What both sides share is noted before any pod comes or goes, and forgotten after: whoever runs this again must know it.
     if weight is not None:
         actions += _note(cluster, sides.stable, str(total), check)
-    turns = [(sides.stable, pods.stable, now.stable), (sides.canary, pods.canary, now.canary)]
+    turns = [(sides.stable, pods.stable, now.stable)]
+    turns += [(sides.canary, pods.canary, now.canary)] if canary is not None else []
     turns.sort(key=lambda turn: turn[1] < turn[2])
     for number, (ref, replicas, _now) in enumerate(turns):
         change, _object = settle(cluster, ref, _planner(ref, replicas), check)
         actions += change.actions
         if not check and (change.changed or (replicas and not number)):
-            _wait(cluster, ref, options["wait_timeout"], progress, bool(actions), options["force"])
+            _wait(cluster, ref, timeout, progress, bool(actions), options["force"])
     if weight is None:
         actions += _note(cluster, sides.stable, None, check)
     extra = {"weights": after["weights"], "replicas": after["replicas"], "achieved": round(pods.weight, 2)}
+    if probe is not None and not check:
+        # The weight that the pods make of it: no other one can be seen.
+        accepted = time.monotonic() if actions else 0.0
+        extra |= measured(probe, str(sides.service), pods.weight, round(now.weight, 2), accepted, timeout, progress)
     return Result(bool(actions), before, after, actions, extra)
+
+
+def _canary_of(cluster: Cluster, ref: Ref, weight: int | None) -> Manifest | None:
+    """Return the canary's Deployment. One that shall get nothing may be gone already: None."""
+    try:
+        return require(cluster, ref)
+    except NotFound:
+        if weight:
+            raise
+        return None
 
 
 def _planner(ref: Ref, replicas: int) -> Callable[[Manifest], Change]:

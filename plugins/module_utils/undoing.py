@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from .errors import Conflict, Forbidden, NotFound
 from .model import Change, Cluster, Manifest, Query, Ref, metadata
 from .plan.revisions import is_numbered, live_revision, revision_number
 from .plan.rollout import label_query
-from .plan.undo import Asked, Undo, plan_undo, stuck_pods, waits_for_each_pod
+from .plan.undo import Asked, Undo, plan_undo, stuck_pods, superseded_pods, waits_for_each_pod
 from .reading import numbered_history
 from .run import MOST_PLANS, settle
 from .waiting import require
+
+Choice = Callable[[Manifest, Sequence[Manifest], str], list[Manifest]]
 
 
 def take_back(cluster: Cluster, ref: Ref, asked: Asked, check: bool, timeout: float) -> tuple[Undo, Manifest]:
@@ -33,8 +37,29 @@ def given_number(cluster: Cluster, ref: Ref, workload: Manifest, timeout: float)
     return revision_number(live) if live is not None and is_numbered(workload, manifests) else None
 
 
-def free(cluster: Cluster, ref: Ref, workload: Manifest, target: str, delete: bool, check: bool) -> tuple[list[str], list[str]]:
-    """Return the pods that block the way back, and those that were deleted because they would have.
+def release(cluster: Cluster, ref: Ref, workload: Manifest, is_new: bool, check: bool, timeout: float) -> list[str]:
+    """Delete the pods that would keep a StatefulSet from its newest template for ever, and return their names.
+
+    ``is_new`` says that the template was changed just now. A pod that is deleted before the controller has seen that comes back
+    as it was.
+    """
+    if not waits_for_each_pod(workload):
+        return []
+    if check and is_new:
+        # No pod can be of a revision that there will be.
+        return free(cluster, ref, workload, "none yet", True, check, superseded_pods)[1]
+    workload, manifests = numbered_history(cluster, ref, workload, timeout)
+    workload = {**workload, "kind": ref.kind}
+    live = live_revision(workload, manifests)
+    if live is None or not is_numbered(workload, manifests):
+        return []
+    return free(cluster, ref, workload, metadata(live)["name"], True, check, superseded_pods)[1]
+
+
+def free(
+    cluster: Cluster, ref: Ref, workload: Manifest, target: str, delete: bool, check: bool, choose: Choice = stuck_pods
+) -> tuple[list[str], list[str]]:
+    """Return the pods that block the way, and those that were deleted because they would have; ``choose`` says which do.
 
     A StatefulSet's pod has the same name again when it comes back, so that one is deleted by its version and not by name.
     """
@@ -48,7 +73,7 @@ def free(cluster: Cluster, ref: Ref, workload: Manifest, target: str, delete: bo
             if delete:
                 raise
             return [], []
-        stuck = stuck_pods(workload, pods, target)
+        stuck = choose(workload, pods, target)
         if not delete or not stuck:
             return [metadata(pod)["name"] for pod in stuck], list(deleted)
         try:

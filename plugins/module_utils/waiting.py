@@ -11,6 +11,7 @@ from typing import Any
 from .errors import DeliveryError, NotFound, Unavailable, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, WatchEvent, metadata
 from .plan.availability import Availability
+from .plan.capacity import has_room_again
 from .plan.goal import Goal
 from .plan.rollout import (
     RolloutStatus,
@@ -37,6 +38,8 @@ from .turns import Turn
 from .watching import Stream
 
 AWAY = "the API server does not answer"
+# Seconds for which a quota stays full after the last pod that ended is gone, before that is believed.
+QUOTA_GRACE = 3.0
 
 Progress = Callable[..., None]
 
@@ -144,12 +147,13 @@ def queries_for(ref: Ref, workload: Manifest) -> list[Query]:
 
 @dataclass
 class Memory:
-    """What a wait must know of its past: what it began with, what it saw last, since when a pod finds no node, availability."""
+    """What a wait must know of its past: how it began, what it saw last, since when a pod finds no node or is refused, availability."""
 
     uid: str = ""
     template: str = ""
     line: str = ""
     homeless_since: float | None = None
+    refused_since: float | None = None
     availability: Availability = field(default_factory=Availability)
 
     @classmethod
@@ -158,12 +162,13 @@ class Memory:
         if not turn.memory:
             return cls()
         try:
-            since = turn.memory["homeless_since"]
+            homeless, refused = (turn.memory[key] for key in ("homeless_since", "refused_since"))
             return cls(
                 str(turn.memory["uid"]),
                 str(turn.memory["template"]),
                 str(turn.memory["line"]),
-                None if since is None else float(since),
+                None if homeless is None else float(homeless),
+                None if refused is None else float(refused),
                 Availability.of(turn.memory["availability"]),
             )
         except (KeyError, TypeError, ValueError):
@@ -176,6 +181,7 @@ class Memory:
             "template": self.template,
             "line": self.line,
             "homeless_since": self.homeless_since,
+            "refused_since": self.refused_since,
             "availability": self.availability.to_dict(),
         }
 
@@ -368,9 +374,7 @@ class RolloutWait:
         trouble: Trouble | None = pod_trouble(newest) or workload_trouble(
             watched.workload, watched.happenings.values(), watched.revisions.values()
         )
-        if trouble and "exceeded quota" in trouble.message and any(is_terminating(pod) for pod in watched.own_pods() or ()):
-            # A pod that ends gives back what it has of the quota, and the controller tries again.
-            trouble = None
+        trouble = self._standing(trouble)
         homeless, now = unschedulable(newest), self._turn.elapsed
         if homeless is None and watched.knows_pods:
             self._memory.homeless_since = None
@@ -380,6 +384,30 @@ class RolloutWait:
             trouble = trouble or homeless
         if trouble:
             raise failure(self._cluster, self._ref, trouble)
+
+    def _standing(self, trouble: Trouble | None) -> Trouble | None:
+        """Return the trouble, or None where it is a quota that may have room by now.
+
+        A pod that ends gives back what it has of a quota, a moment after it is gone; the controller tries again, later and later,
+        and its condition says meanwhile what was true the first time.
+        """
+        memory, now = self._memory, self._turn.elapsed
+        if trouble is None or "exceeded quota" not in trouble.message or any(map(is_terminating, self._watched.own_pods() or ())):
+            memory.refused_since = None
+            return trouble if trouble and "exceeded quota" not in trouble.message else None
+        if memory.refused_since is None:
+            memory.refused_since = now
+        if now - memory.refused_since < QUOTA_GRACE:
+            return None
+        try:
+            quotas = self._cluster.list(Query("ResourceQuota", self._ref.namespace)).items
+        except DeliveryError:
+            # Who may not read them has the server's word for it.
+            return trouble
+        if has_room_again(trouble.message, quotas):
+            memory.refused_since = None
+            return None
+        return trouble
 
     def _check_stuck(self) -> None:
         """Raise WaitFailed where a StatefulSet waits for a pod of an older revision that will never be ready."""

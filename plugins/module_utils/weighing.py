@@ -1,28 +1,37 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A share of the requests goes to the canary: by the weights of routes."""
+"""A share of the requests goes to the canary: by the weights of routes, measured where somebody says how."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import InvalidRequest
+from .errors import InvalidRequest, WaitFailed
 from .model import Cluster, Manifest, Result, annotations
 from .plan.colors import as_text
+from .routes import controllers
 from .routes.rules import Documents, check_weight
-from .routing import Moved, Route, check_side, move
+from .routing import Moved, Route, check_side, let_know_of_side, move
+from .run import Progress
+from .watching_traffic import Probe, watch_share
 
 Weights = dict[str, float]
+ROUTE_TIMEOUT, PODS_TIMEOUT = 30.0, 300.0
+"""Seconds that a data plane gets to do a weight, and the pods of a side to get ready, where nobody says how many."""
 
 
-def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluster, check: bool) -> Result:
+def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluster, check: bool, progress: Progress) -> Result:
     """Set the canary's weight in the routes that the options name, all or none; None takes it out of them."""
+    probe, timeout = probe_of(options), wait_timeout(options, ROUTE_TIMEOUT)
     stable, canary = options["stable"], options["canary"]
     labels = {str(key): str(value) for key, value in (options.get("canary_labels") or {}).items()}
     routes = Route.listed(options, stable, canary, labels)
     notes = options.get("annotations") or {}
 
     def change(route: Route, documents: Documents) -> Documents:
+        if weight:
+            route.check_controller(cluster, documents, controllers.WEIGHT)
         after: Documents = route.router.weighted(route.ref, documents, route.sides, weight)
         return noted(route, after, notes) if route is routes[0] else after
 
@@ -32,9 +41,57 @@ def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluste
             for side in (stable, canary):
                 if will[side] > was[side]:
                     check_side(cluster, route, new, side, options["force"])
+                    if not was[side] and not check:
+                        let_know_of_side(cluster, route, new, side)
 
     moved = move(cluster, routes, change, check, check_sides)
-    return _result(routes, moved, notes, canary)
+    result = _result(routes, moved, notes, canary)
+    if probe is None or check:
+        return result
+    was = result.before["weights"][canary] if result.before else None
+    return Result(
+        result.changed,
+        result.before,
+        result.after,
+        result.actions,
+        {**result.extra, **measured(probe, str(routes[0].ref), weight or 0, was, moved.accepted, timeout, progress)},
+    )
+
+
+def probe_of(options: Mapping[str, Any]) -> Probe | None:
+    """Return how the share is measured, None where nobody says how; raise InvalidRequest for a probe that cannot be."""
+    return Probe.of(options["probe"]) if options.get("probe") else None
+
+
+def wait_timeout(options: Mapping[str, Any], default: float) -> float:
+    """Return the seconds that a wait may take, or raise InvalidRequest."""
+    timeout = default if options.get("wait_timeout") is None else float(options["wait_timeout"])
+    if timeout <= 0:
+        raise InvalidRequest(f"wait_timeout must be more than 0 seconds, got {timeout:g}")
+    return timeout
+
+
+def measured(
+    probe: Probe, about: str, weight: float, before: float | None, accepted: float, timeout: float, progress: Progress
+) -> dict[str, Any]:
+    """Wait until the data plane sends the canary its share; return ``settled`` and ``measured`` as a result has them.
+
+    ``settled`` is in seconds from when the API server had accepted the change (``accepted``, a monotonic time; 0 where there was
+    none); ``before`` the share until then. Raise WaitFailed where it does not in time: what was written stays.
+    """
+    started = time.monotonic()
+    # What was not changed now may have been a moment ago, from another share: it is measured as one that is not known.
+    seen = watch_share(probe, weight, timeout, progress, before if accepted and before != weight else None)
+    report = {key: value for key, value in seen.report().items() if key != "settled"}
+    if not seen.settled:
+        raise WaitFailed(
+            f"{about} asks for {weight:g} % to the canary, and {timeout:g} s later {seen.share:.1f} % of the requests to {probe.url} go"
+            f" there ({seen.requests} requests, {seen.failed} failed); check that probe asks this route, and the router's log",
+            reason="NotSettled",
+            changed=bool(accepted),
+            measured=report,
+        )
+    return {"settled": round(started - accepted + seen.seconds, 3) if accepted else None, "measured": report}
 
 
 def wanted_weight(options: Mapping[str, Any]) -> int | None:
@@ -86,7 +143,7 @@ def _result(routes: list[Route], moved: Moved, notes: Mapping[str, Any], canary:
         if old != new
     )
     if moved.changed and not actions:
-        actions = tuple(f"{_verb(write)} {write.ref}" for write in moved.writes)
+        actions = tuple(f"{verb(write)} {write.ref}" for write in moved.writes)
     return Result(moved.changed, before, after, actions, {"weights": after["weights"]})
 
 
@@ -98,7 +155,7 @@ def _told(routes: list[Route], weights: list[Weights]) -> dict[str, Any]:
     return told
 
 
-def _verb(write: Any) -> str:
+def verb(write: Any) -> str:
     """Return what a write does, as a sentence has it."""
     if write.before is None:
         return "made"

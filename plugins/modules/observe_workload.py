@@ -58,7 +58,7 @@ options:
     default: false
     version_added: 0.2.0
   route:
-    description: A Service whose color label must keep its value meanwhile; a route that somebody else switches ends the step.
+    description: A route that must keep its color meanwhile, as in M(progressive.delivery.switch_color); one that is switched ends the step.
     type: dict
     suboptions:
       provider:
@@ -78,13 +78,17 @@ options:
         type: str
         default: version
       services:
-        description: For provider V(ingress), the Service of each color.
+        description: For every provider but V(service), the Service of each color.
         type: dict
+      rule:
+        description: The rule that is meant, by its name or its number from 0.
+        type: str
+        version_added: 0.2.0
       rule_host:
-        description: For provider V(ingress), the host of the rule.
+        description: The host of the rule.
         type: str
       rule_path:
-        description: For provider V(ingress), the path of the rule.
+        description: The path of the rule.
         type: str
 seealso:
   - module: progressive.delivery.smoke_test
@@ -187,6 +191,7 @@ ROUTE = {
     "color": {"type": "str", "required": True},
     "color_label": {"type": "str", "default": "version"},
     "services": {"type": "dict"},
+    "rule": {"type": "str"},
     "rule_host": {"type": "str"},
     "rule_path": {"type": "str"},
 }

@@ -19,13 +19,21 @@ description:
   - V(replicas) needs no router. Two Deployments behind one Service share its requests by their numbers of pods, so a weight is
     as close as pods can come to it, and what is achieved is returned. The side that grows gets its pods first, and only when
     they are ready does the other one lose any.
+  - For V(ingress_nginx) a share counts for the Service: every path and Ingress of the namespace that leads to the same stable Service
+    has it. Give an application whose other paths must not have it a Service of its own for them; M(progressive.delivery.route_info)
+    names them.
   - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
     first is made; where one is refused none moves.
   - A side that would get more requests than before and has no ready endpoints is refused.
+  - Where half of the pods of a side that had no requests have been ready for less than three seconds, it waits until they have been.
+    A router that is told of a route before it is told of the pods answers 503.
+  - So is a weight that the controller of the route will not honour, for example the annotations of V(ingress_nginx) with
+    a Traefik before 3.7, or an HTTPRoute that no Gateway accepts. What may not be read is taken as good.
 extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.actions
   - progressive.delivery.route
+  - progressive.delivery.route.probe
 options:
   provider:
     description: What does the routing.
@@ -70,9 +78,11 @@ options:
     type: str
     default: 25%
   wait_timeout:
-    description: For V(replicas), seconds for the pods of the side that grows to get ready.
+    description:
+      - Seconds until the data plane must do the weight that O(probe) measures; for V(replicas) also for the pods of the side that
+        grows to get ready.
+      - The default is 30, for V(replicas) 300.
     type: float
-    default: 300
   force:
     description: Send requests even to a side that has no ready endpoints; for V(replicas), wait for no pod.
     type: bool
@@ -95,6 +105,18 @@ EXAMPLES = r"""
     stable: web
     canary: web-canary
     weight: 5
+
+- name: The same, and wait until the router does it
+  progressive.delivery.set_canary_weight:
+    namespace: shop
+    name: web
+    stable: web
+    canary: web-canary
+    weight: 5
+    probe:
+      url: https://shop.example.com/version
+      version_field: version
+      canary: 2.0.0
 
 - name: Two routes of one application move together, or neither does
   progressive.delivery.set_canary_weight:
@@ -161,6 +183,20 @@ achieved:
   returned: for provider V(replicas)
   type: float
   sample: 20.0
+settled:
+  description: >-
+    Seconds from the API server's answer until it was sure that the data plane sends the canary its share; none where nothing was
+    changed.
+  returned: with O(probe), not in check mode
+  type: float
+  sample: 0.21
+measured:
+  description: >-
+    What the requests of the probe saw - how many there were, how many failed, the percentage of the canary among the newest, and
+    who answered how often.
+  returned: with O(probe), not in check mode
+  type: dict
+  sample: {requests: 96, failed: 0, seconds: 0.18, share: 5.2, by_version: {"1.0.0": 91, "2.0.0": 5}}
 actions:
   description: What was done, one sentence each.
   returned: success
@@ -180,6 +216,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.routing import ROUTE_OPTIONS
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module
 from ansible_collections.progressive.delivery.plugins.module_utils.sharing import share_pods
+from ansible_collections.progressive.delivery.plugins.module_utils.watching_traffic import PROBE_OPTIONS
 from ansible_collections.progressive.delivery.plugins.module_utils.weighing import wanted_weight, weigh_routes
 
 OPTIONS = {
@@ -192,7 +229,8 @@ OPTIONS = {
     "canary_labels": {"type": "dict"},
     "total": {"type": "int"},
     "max_surge": {"type": "str", "default": "25%"},
-    "wait_timeout": {"type": "float", "default": 300},
+    "wait_timeout": {"type": "float"},
+    "probe": {"type": "dict", "options": PROBE_OPTIONS},
     "force": {"type": "bool", "default": False},
     "annotations": {"type": "dict"},
 }
@@ -203,7 +241,7 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     weight = wanted_weight(options)
     if options["provider"] == "replicas":
         return share_pods(options, weight, cluster, check, progress)
-    return weigh_routes(options, weight, cluster, check)
+    return weigh_routes(options, weight, cluster, check, progress)
 
 
 def main() -> None:

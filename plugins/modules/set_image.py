@@ -38,6 +38,15 @@ options:
   change_cause:
     description: Why the images change. The default names the containers and images. Written only together with a change.
     type: str
+  delete_stuck_pods:
+    description:
+      - A StatefulSet replaces no pod while one is not ready, not even that one. With this option such pods are deleted, so that
+        they come back with these images.
+      - It deletes pods of a revision that was never rolled out whole, and those that can never become ready. A pod of the
+        revision before that is only slow is left alone.
+    type: bool
+    default: false
+    version_added: 0.2.0
 seealso:
   - module: progressive.delivery.wait_rollout
 """
@@ -119,12 +128,14 @@ from ansible_collections.progressive.delivery.plugins.module_utils.plan.rollout 
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.workload import plan_images
 from ansible_collections.progressive.delivery.plugins.module_utils.reading import numbered_revision
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module, settle
+from ansible_collections.progressive.delivery.plugins.module_utils.undoing import release
 
 OPTIONS = {
     "kind": {"type": "str", "default": "Deployment", "choices": list(WORKLOAD_KINDS)},
     "name": {"type": "str", "required": True},
     "images": {"type": "dict", "required": True},
     "change_cause": {"type": "str"},
+    "delete_stuck_pods": {"type": "bool", "default": False},
 }
 
 REVISION_TIMEOUT = 5.0
@@ -144,7 +155,15 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     revision = next_revision(before, workload)
     if revision is None and not (check and change.changed):
         revision = numbered_revision(cluster, ref, workload, REVISION_TIMEOUT)
-    return Result.of(change, generation=metadata(workload).get("generation"), revision=revision)
+    deleted: list[str] = []
+    if options["delete_stuck_pods"]:
+        deleted = release(cluster, ref, {**workload, "kind": ref.kind}, change.changed, check, REVISION_TIMEOUT)
+    extra = {"generation": metadata(workload).get("generation"), "revision": revision}
+    if not deleted:
+        return Result.of(change, **extra)
+    actions = [*change.actions, *(f"deleted pod {name} of {ref}, for which it would have waited for ever" for name in deleted)]
+    before, after = {**change.before, "stuck_pods": deleted}, {**change.after, "stuck_pods": []}
+    return Result(True, before, after, actions, extra)
 
 
 def main() -> None:

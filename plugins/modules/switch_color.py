@@ -13,19 +13,28 @@ author: The progressive.delivery authors (@progressive-delivery)
 description:
   - Sends the traffic of a route to the pods of one color, by one JSON patch that tests that the route still is what was
     read. Whatever else is in the route stays as it is.
-  - Provider V(service) changes the color label in the selector of a Service. Provider V(ingress) changes the Service
-    that the backends of an Ingress name, for every backend that points at the old color or the one that is chosen.
+  - Provider V(service) changes the color label in the selector of a Service.
+  - The others have a Service for each color, and change the Service that the backends of the route name, for every backend that
+    points at the old color or those that are chosen - of an Ingress with V(ingress), an HTTPRoute with V(gateway_api),
+    a VirtualService with V(istio), an IngressRoute with V(traefik). For V(istio) it may also be two subsets of one host.
   - A color that has fewer ready pods than it needs is refused, so that the switch loses no request.
+  - Where the pods of the color have been ready for less than three seconds, it waits until they have been, for every provider but
+    V(service). A router that is told of a route before it is told of the pods answers 503.
+  - A rule whose weights are split between two colors is refused, since a canary is on its way there. Where the weight of one
+    of them is 0, the two change places.
+  - A route whose controller will not honour it is refused, see O(check_controller).
 extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.actions
 options:
   provider:
-    description: What does the routing.
+    description: What does the routing - V(gateway_api), V(ingress), V(istio), V(service) or V(traefik).
     type: str
     default: service
   name:
-    description: Name of the route - the Service for V(service), the Ingress for V(ingress).
+    description:
+      - Name of the route - the Service for V(service), the Ingress for V(ingress), the HTTPRoute for V(gateway_api),
+        the VirtualService for V(istio), the IngressRoute for V(traefik).
     type: str
     required: true
   color:
@@ -38,14 +47,18 @@ options:
     default: version
   services:
     description:
-      - For provider V(ingress), the name of the Service of each color, by color.
+      - For every provider but V(service), the name of the Service of each color, by color; for V(istio) also of the subset.
       - The default are the Services whose selectors differ from the active one's by O(color_label) alone.
     type: dict
+  rule:
+    description: For a route with several rules, the one that is switched, by its name or its number from 0. The default is all.
+    type: str
+    version_added: 0.2.0
   rule_host:
-    description: For provider V(ingress), the host of the rule that is switched. The default is any.
+    description: The host of the rule that is switched, as the route spells it. The default is any. Not for provider V(service).
     type: str
   rule_path:
-    description: For provider V(ingress), the path that is switched, as the Ingress spells it. The default is any.
+    description: The path that is switched, as the route spells it. The default is any. Not for provider V(service).
     type: str
   min_ready:
     description: Ready pods that the color must have. The default is as many as the active color has, and at least one.
@@ -54,6 +67,13 @@ options:
     description: Switch even to a color without enough ready pods.
     type: bool
     default: false
+  check_controller:
+    description:
+      - Refuse a switch where the controller of the route will not honour it, for example an HTTPRoute that no Gateway accepts.
+      - What may not be read is taken as good. A way back sets this to false, since it must not depend on anything.
+    type: bool
+    default: true
+    version_added: 0.2.0
   if_color:
     description: Switch only if this color is active; with another than this and O(color), fail (C(Superseded)).
     type: str
@@ -74,6 +94,7 @@ options:
     default: 30
 seealso:
   - module: progressive.delivery.route_info
+  - module: progressive.delivery.set_canary_weight
 """
 
 EXAMPLES = r"""
@@ -100,6 +121,14 @@ EXAMPLES = r"""
     services:
       blue: web-blue
       green: web-green
+    color: green
+
+- name: An HTTPRoute, of which one rule is switched
+  progressive.delivery.switch_color:
+    provider: gateway_api
+    namespace: shop
+    name: web
+    rule: "0"
     color: green
 
 - name: What would happen?
@@ -161,6 +190,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.coloring impo
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError, InvalidRequest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Change, Cluster, Manifest, Result
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.colors import check_color, check_ready, plan_switch
+from ansible_collections.progressive.delivery.plugins.module_utils.reading import let_router_know
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module, settle
 
 OPTIONS = {
@@ -168,11 +198,13 @@ OPTIONS = {
     "name": {"type": "str", "required": True},
     "color_label": {"type": "str", "default": "version"},
     "services": {"type": "dict"},
+    "rule": {"type": "str"},
     "rule_host": {"type": "str"},
     "rule_path": {"type": "str"},
     "color": {"type": "str", "required": True},
     "min_ready": {"type": "int"},
     "force": {"type": "bool", "default": False},
+    "check_controller": {"type": "bool", "default": True},
     "if_color": {"type": "str"},
     "annotations": {"type": "dict"},
     "wait": {"type": "bool", "default": True},
@@ -196,12 +228,17 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
         change = plan_switch(route.ref, manifest, colors, color, route.provider.operations, notes, options.get("if_color"))
         seen["colors"] = colors
         if change.changed and colors.active != color:
-            seen["ready"] = len(route.ready(colors, color))
+            if options["check_controller"]:
+                route.check_controller(manifest)
+            pods = route.ready(colors, color)
+            seen["ready"] = len(pods)
             if not options["force"]:
                 if not seen["ready"]:
                     route.check_exists(colors, color)
                 active = len(route.ready(colors, colors.active))
                 check_ready(route.ref, color, colors.active, seen["ready"], active, options.get("min_ready"))
+            if not check and route.ref.kind != "Service":
+                let_router_know(pods, color, progress)
         return change
 
     change, _manifest = settle(cluster, route.ref, plan, check)

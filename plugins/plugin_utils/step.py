@@ -24,8 +24,12 @@ from ansible.utils.vars import merge_hash
 from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
 from ansible_collections.progressive.delivery.plugins.module_utils.turns import TURN_OPTIONS
 from ansible_collections.progressive.delivery.plugins.modules import (
+    clone_service,
     clone_workload,
+    compare_workloads,
+    load_test,
     mark_released,
+    mirror_traffic,
     observe_workload,
     pause_rollout,
     practices_info,
@@ -33,6 +37,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     rollout_info,
     route_info,
     scale,
+    set_audience,
     set_canary_weight,
     set_image,
     set_strategy,
@@ -47,8 +52,12 @@ from ansible_collections.progressive.delivery.plugins.plugin_utils.reporter impo
 STEPS = {
     module.__name__.rsplit(".", 1)[-1]: module
     for module in (
+        clone_service,
         clone_workload,
+        compare_workloads,
+        load_test,
         mark_released,
+        mirror_traffic,
         observe_workload,
         pause_rollout,
         practices_info,
@@ -56,6 +65,7 @@ STEPS = {
         rollout_info,
         route_info,
         scale,
+        set_audience,
         set_canary_weight,
         set_image,
         set_strategy,

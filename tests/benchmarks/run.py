@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "cluster"), str(Path(__file__).resolve().parent)]
 
 import delay
+import load
 import release
 import steps
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError
@@ -27,7 +28,7 @@ from bench import Bench, BenchError, find_kubectl, run
 from support.live import local_cluster
 
 # The name of each part, what measures it, and how often: a run takes less than four minutes on two cores.
-PARTS: dict[str, tuple[Any, int]] = {"steps": (steps, 20), "delay": (delay, 5), "release": (release, 4)}
+PARTS: dict[str, tuple[Any, int]] = {"steps": (steps, 20), "delay": (delay, 5), "load": (load, 5), "release": (release, 4)}
 
 
 def say(line: str = "") -> None:

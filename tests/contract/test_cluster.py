@@ -20,7 +20,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 )
 from ansible_collections.progressive.delivery.plugins.module_utils.watching import Stream
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.oldest]
 LABELS = {"app": "web"}
 
 

@@ -15,14 +15,17 @@ import pytest
 import yaml
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Ref
 from ansible_collections.progressive.delivery.plugins.modules import set_image
+from support.answering import Server
 from support.live import Shop
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.oldest]
 
 # {step: (options, whether the first run changes something)}, in an order in which they build on each other.
 STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("release_lock", {"name": "web", "holder": "contract"}, True),
     ("clone_workload", {"name": "web-green", "source": "web-blue", "labels": {"version": "green"}}, True),
+    ("clone_service", {"name": "web-copy", "source": "web", "labels": {"version": "copy"}}, True),
+    ("clone_service", {"name": "web-copy", "source": "web", "state": "absent"}, True),
     ("set_image", {"name": "web-green", "images": {"app": "localhost:32000/podinfo:2.0.0"}}, True),
     ("scale", {"name": "web-green", "replicas": 2}, True),
     ("set_strategy", {"name": "web-green", "profile": "balanced", "min_ready_seconds": 1}, True),
@@ -31,8 +34,11 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("practices_info", {"name": "web-green", "checks": ["image_tag", "graceful_stop", "disruption_budget"]}, False),
     ("wait_rollout", {"name": "web-green", "timeout": 60, "min_updated": 2, "min_ready": 2}, False),
     ("smoke_test", {"name": "web-green", "path": "/version", "json": {"version": "2.0.0"}}, False),
+    ("compare_workloads", {"baseline": "web-blue", "candidate": "web-green", "seconds": 0, "on_no_data": "pass"}, False),
     ("switch_color", {"name": "web", "color": "green"}, True),
     ("set_canary_weight", {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": "web-canary", "weight": 20}, True),
+    ("set_canary_weight", {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": "web-canary", "state": "absent"}, True),
+    ("set_audience", {"provider": "ingress_nginx", "name": "web", "stable": "web", "variant": "web-canary", "headers": {"a": "b"}}, True),
     ("observe_workload", {"name": "web-green", "seconds": 0}, False),
     ("route_info", {"name": "web"}, False),
     ("rollout_info", {"name": "web-green"}, False),
@@ -41,10 +47,14 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("pause_rollout", {"name": "web-green"}, True),
 ]
 REFUSED = [
+    ("clone_service", {"name": "web-green", "source": "nope", "labels": {"version": "x"}}),
+    ("clone_service", {"name": "web", "source": "nope", "state": "absent"}),
+    ("clone_workload", {"name": "web-x", "source": "web-blue"}),
     ("set_image", {"name": "nope", "images": {"app": "a:1"}}),
     ("scale", {"name": "web-blue", "replicas": -1}),
     ("scale", {"name": "web-blue", "replicas": "many"}),
     ("scale", {"name": "web-blue", "replicas": 1, "expected_context": "production"}),
+    ("set_audience", {"provider": "ingress_nginx", "name": "web", "stable": "web", "variant": "web-canary", "headers": {"a b": "c"}}),
     ("set_canary_weight", {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": "web-canary", "weight": 101}),
     ("set_canary_weight", {"provider": "replicas", "name": "web", "stable": "web-blue", "canary": "nope", "weight": 5}),
     ("set_strategy", {"name": "web-blue", "profile": "fast", "max_surge": 1}),
@@ -55,7 +65,14 @@ REFUSED = [
     ("undo_rollout", {"name": "web-blue", "to_revision": 0}),
     ("pause_rollout", {"name": "web-blue", "state": "stopped"}),
     ("pause_rollout", {"name": "nope", "kind": "StatefulSet"}),
+    ("load_test", {"url": "ftp://web/"}),
+    ("load_test", {"url": "http://127.0.0.1:1/", "thresholds": {"p98": 1}}),
+    ("load_test", {"url": "http://127.0.0.1:1/", "http_version": "3"}),
     ("mark_released", {"name": "nope"}),
+    ("compare_workloads", {"baseline": "web-blue", "candidate": "web-blue"}),
+    ("compare_workloads", {"baseline": "web-blue", "candidate": "web-green", "seconds": 0}),
+    ("mirror_traffic", {"provider": "ingress_nginx", "name": "web", "stable": "web", "to": "web-canary"}),
+    ("mirror_traffic", {"provider": "traefik", "name": "web", "stable": "web", "to": "web-canary", "percent": 101}),
     ("practices_info", {"name": "web-blue", "checks": ["staged"]}),
     ("practices_info", {"name": "web-blue", "checks": ["nonsense"]}),
     ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
@@ -279,3 +296,27 @@ def test_a_summary_is_printed_line_by_line_with_v_and_not_where_results_are_hidd
     assert done.returncode == 0 and line in done.stdout, done.stdout
     assert line not in run(shop, tmp_path, task, door).stdout
     assert line not in run(shop, tmp_path, {**task, "no_log": True}, door, "-vvv").stdout
+
+
+def test_a_load_test_is_the_same_through_both_doors_and_shows_no_secret(shop: Shop, tmp_path: Path) -> None:
+    common = {"requests": 40, "rate": 200, "version_field": "version", "headers": {"Authorization": "Bearer s3cr3t-token", "x-a": "1"}}
+    measured = ("p50", "p90", "p95", "p99", "max", "mean", "seconds", "rps", "late", "repeated", "missed", "msg")
+    for door in ("auto", "module"):
+        with Server(lambda number: "1.0.0" if number % 4 else "2.0.0") as server:
+            tasks = [
+                {"progressive.delivery.load_test": {**common, "url": f"{server.url}/"}},
+                {"progressive.delivery.load_test": {**common, "url": f"{server.url}/status/503", "thresholds": {"error_rate": "1%"}}},
+            ]
+            good, bad = play(shop, tmp_path, tasks, door)
+            assert len(server.requests) == 80
+            assert server.requests[0][3]["authorization"] == "Bearer s3cr3t-token"
+            (foreseen,) = play(shop, tmp_path, tasks[:1], door, "--check")
+            assert len(server.requests) == 80 and foreseen["requests"] == 0 and "no request was made" in foreseen["summary"][0]
+            done = run(shop, tmp_path, tasks[1], door, "-vvv", "--diff")
+            assert done.returncode != 0 and "s3cr3t-token" not in done.stdout and "\n  ERROR " in done.stdout, done.stdout
+        assert good["changed"] is False and not good["failed"] and good["requests"] == 40 and good["failures"] == 0
+        assert {name: entry["requests"] for name, entry in good["by_version"].items()} == {"1.0.0": 30, "2.0.0": 10}
+        assert all(name in good for name in measured if name != "msg") and good["duration"] >= good["seconds"]
+        assert bad["failed"] and bad["reason"] == "ThresholdMissed" and bad["errors"] == {"status_503": 40}
+        assert bad["msg"].endswith("/status/503 misses its thresholds: error_rate is 100 % and must be 1 % at most")
+        assert set(good) - {"failed"} <= set(foreseen) | {"ansible_facts"}

@@ -9,11 +9,13 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Query
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec, perform
 from ansible_collections.progressive.delivery.plugins.modules import (
+    clone_service,
     clone_workload,
     mark_released,
     pause_rollout,
     release_lock,
     scale,
+    set_audience,
     set_canary_weight,
     set_image,
     set_strategy,
@@ -26,10 +28,16 @@ from support.live import Shop
 
 pytestmark = pytest.mark.cluster
 SAID = ("changed", "before", "after", "actions", "msg", "reason", "color", "previous_color", "from_revision", "to_revision", "images")
+AUDIENCE = {"provider": "ingress_nginx", "name": "web", "stable": "web", "variant": "web-canary"}
 SPLIT = {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": "web-canary"}
 STEPS: list[tuple[Any, dict[str, Any]]] = [
     (release_lock, {"name": "web", "holder": "contract"}),
     (clone_workload, {"name": "web-green", "source": "web-blue", "labels": {"version": "green"}}),
+    (clone_workload, {"name": "web-red", "source": "web-blue", "beside": "web", "suffix": "red"}),
+    (clone_workload, {"name": "web-red", "source": "web-blue", "state": "absent"}),
+    (clone_workload, {"name": "web-blue", "source": "web-green", "state": "absent"}),
+    (clone_service, {"name": "web-green", "source": "web", "labels": {"version": "green"}}),
+    (clone_service, {"name": "web-green", "source": "web", "state": "absent"}),
     (set_image, {"name": "web-blue", "images": {"app": "localhost:32000/podinfo:2.0.0"}}),
     (scale, {"name": "web-blue", "replicas": 3}),
     (set_strategy, {"name": "web-blue", "type": "Recreate"}),
@@ -43,6 +51,11 @@ STEPS: list[tuple[Any, dict[str, Any]]] = [
     (set_canary_weight, {**SPLIT, "weight": 20, "annotations": {"progressive.delivery/phase": "running"}}),
     (set_canary_weight, {**SPLIT, "weight": 100}),
     (set_canary_weight, {**SPLIT, "state": "absent"}),
+    (set_audience, {**AUDIENCE, "headers": {"X-Beta": "yes"}, "annotations": {"progressive.delivery/phase": "started"}}),
+    (set_audience, {**AUDIENCE, "weight": 20}),
+    (set_audience, {**AUDIENCE, "state": "absent"}),
+    (set_audience, {**AUDIENCE, "query": {"a": "b"}}),
+    (set_audience, {**AUDIENCE, "weight": 5, "variant": "nope"}),
     (set_canary_weight, {**SPLIT, "weight": 5, "stable": "nope"}),
     (set_canary_weight, {**SPLIT, "weight": 5, "canary": "nope"}),
     (set_canary_weight, {**SPLIT, "weight": 5, "provider": "gateway_api", "name": "nope"}),

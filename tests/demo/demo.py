@@ -40,7 +40,7 @@ def main() -> int:
         say(f"namespace {shop.namespace}: podinfo 1.0.0 as blue, behind the Service web")
         shop.apply(APPLICATION)
         rows: list[tuple[Any, ...]] = []
-        with shop.traffic() as traffic:
+        with shop.traffic(200) as traffic:
             rows.append(release(shop, "2.0.0", "a good version: it goes to green", "green"))
             rows.append(release(shop, "broken-500", "a bad version: the smoke test catches it, no user sees it", "green"))
             rows.append(

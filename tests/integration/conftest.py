@@ -49,6 +49,6 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
 
 @pytest.fixture
 def web(empty: Shop) -> Shop:
-    """Return a namespace with four pods of podinfo 1.0.0 behind the Service web."""
+    """Return a namespace with three pods of podinfo 1.0.0 behind the Service web."""
     empty.apply(WEB)
     return empty

@@ -28,7 +28,7 @@ def changed(done: subprocess.CompletedProcess[str]) -> int:
 
 
 def test_a_release_and_its_way_back_lose_no_request(shop: Shop) -> None:
-    with shop.traffic() as traffic:
+    with shop.traffic(200) as traffic:
         done = shop.blue_green(f"{IMAGE}:2.0.0")
         assert done.returncode == 0, done.stdout
         assert shop.color() == "green"
@@ -87,7 +87,7 @@ def test_a_version_that_fails_after_the_switch_is_taken_back(shop: Shop) -> None
     assert traffic.seen["versions"]["1.0.0"]["last"] > traffic.seen["versions"]["broken-late"]["last"]
 
 
-@pytest.mark.parametrize("delay", [1.5, 3.0, 5.0, 7.0])
+@pytest.mark.parametrize("delay", [1.5, 3.5, 6.0])
 def test_a_run_that_is_killed_is_finished_by_the_next(shop: Shop, delay: float) -> None:
     command = [str(BIN / "ansible-playbook"), "progressive.delivery.blue_green", "-e", json.dumps(shop.variables(f"{IMAGE}:2.0.0"))]
     with shop.traffic() as traffic:
@@ -188,12 +188,15 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("given", "sentence"), BAD.values(), ids=BAD)
-def test_bad_input_gets_one_sentence_and_changes_nothing(shop: Shop, given: dict[str, Any], sentence: str) -> None:
+def test_bad_input_gets_one_sentence_and_changes_nothing(shop: Shop) -> None:
     before = shop.get("Service", "web"), shop.get("Deployment", "web-blue")["spec"]
+    rows = [shop.variables(f"{IMAGE}:2.0.0", **given) for given, _sentence in BAD.values()]
+    for name, words in zip(BAD, shop.refusals("blue_green", rows)):
+        assert BAD[name][1] in words, (name, words)
+    # The playbook fails with it too.
+    given, sentence = BAD["missing container"]
     done = shop.blue_green(f"{IMAGE}:2.0.0", **given)
-    assert done.returncode != 0
-    assert sentence in done.stdout.replace('\\"', '"'), done.stdout
+    assert done.returncode != 0 and sentence in done.stdout.replace('\\"', '"'), done.stdout
     assert (shop.get("Service", "web"), shop.get("Deployment", "web-blue")["spec"]) == before
     assert not shop.exists("Deployment", "web-green")
     assert not shop.exists("Lease", "blue-green-web")

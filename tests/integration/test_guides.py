@@ -1,60 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every command of the guides runs as it stands there, one after the other, and succeeds.
-
-A YAML block that begins with ``# name.yml`` is a file of that name. In a console block each line that begins with ``$``
-is a command. Only the namespace and the registry are replaced by those of the test. A line that ends in ``# fails`` must.
-"""
+"""Every command of the guides runs as it stands there; those that need a router are run beside the tests of routers."""
 
 from __future__ import annotations
 
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from support.live import APPLICATION, BIN, ROOT, WEB, Shop, clean_environment
+from support.guides import BLOCK, GUIDES, ROUTED, follow, with_commands
+from support.live import APPLICATION, ROOT, WEB, Shop
 
 pytestmark = pytest.mark.cluster
-GUIDES = ROOT / "docs" / "guides"
-BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Whose commands are run, and looked at more closely, in a test of its own.
+ELSEWHERE = {"choosing_a_strategy.md": "test_recommend.py", "good_practices.md": "test_practices.py", "microk8s.md": "test_microk8s.py"}
 # What is there when a guide begins.
 APPLICATIONS = {"blue_green.md": APPLICATION}
-# Guides whose commands need something else than the cluster; a test of their own runs them.
-ELSEWHERE = {"microk8s.md"}
-PLACES = (("registry.example.com/web", "localhost:32000/podinfo"), ("registry.example.com", "localhost:32000"))
 
 
-def steps(text: str) -> list[tuple[str, str]]:
-    """Return the files and the commands of a guide in their order: ("file", text) or ("run", command)."""
-    found: list[tuple[str, str]] = []
-    for language, block in BLOCK.findall(text):
-        if language == "yaml" and re.match(r"# [\w.-]+\.yml\b", block):
-            found.append(("file", block))
-        elif language == "console":
-            joined = block.replace("\\\n", " ")
-            found += [("run", line[2:]) for line in joined.splitlines() if line.startswith("$ ")]
-    return found
-
-
-@pytest.mark.parametrize(
-    "guide", sorted(path.name for path in GUIDES.glob("*.md") if steps(path.read_text()) and path.name not in ELSEWHERE)
-)
+@pytest.mark.parametrize("guide", [name for name in with_commands() if name not in ROUTED and name not in ELSEWHERE])
 def test_commands_of_a_guide_run_as_they_stand(empty: Shop, tmp_path: Path, guide: str) -> None:
-    found = steps((GUIDES / guide).read_text())
     empty.apply(APPLICATIONS.get(guide, WEB))
-    (tmp_path / "cluster.yml").write_text(f"delivery_kubeconfig: {empty.kubeconfig}\n")
-    environment = clean_environment(K8S_AUTH_KUBECONFIG=empty.kubeconfig)
-    environment["PATH"] = f"{BIN}:{environment['PATH']}"
-    for what, text in found:
-        for here, there in PLACES:
-            text = text.replace(here, there)
-        text = re.sub(r"\bshop\b", empty.namespace, text)
-        if what == "file":
-            (tmp_path / text.split()[1]).write_text(text)
-            continue
-        done = subprocess.run(text, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert (done.returncode != 0) == text.endswith("# fails"), f"{text}\n{done.stdout}{done.stderr}"
+    follow(guide, empty, tmp_path)
 
 
 def test_who_has_the_role_of_the_guide_can_release(shop: Shop, tmp_path: Path) -> None:
@@ -82,3 +48,8 @@ def test_who_has_the_role_of_the_guide_can_release(shop: Shop, tmp_path: Path) -
     assert done.returncode == 0, done.stdout
     done = shop.playbook("progressive.delivery.rollback", {f"rollback_{key}": value for key, value in common.items()})
     assert done.returncode == 0, done.stdout
+
+
+def test_the_other_guides_are_run_where_it_is_said() -> None:
+    for guide, test in ELSEWHERE.items():
+        assert f'"{guide}"' in (ROOT / "tests" / "integration" / test).read_text()

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from support.live import BIN, ROOT, clean_environment
+from support.guides import GUIDES, steps
+from support.live import BIN, clean_environment
 from support.microk8s import double
 
-GUIDE = ROOT / "docs" / "guides" / "microk8s.md"
-BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CHANGED = re.compile(r"changed=(\d+)")
 
 
@@ -84,24 +83,23 @@ def test_the_commands_of_the_guide_run_as_they_stand_and_a_second_run_changes_no
     site = Site(tmp_path, "n1", "n2", "n3", "n4")
     secrets: set[str] = set()
     printed, minted = "", 0
-    for language, block in BLOCK.findall(GUIDE.read_text()):
-        if language == "yaml":
-            if re.match(r"# [\w.-]+\.yml\b", block):
-                (tmp_path / block.split()[1]).write_text(block)
+    for what, text in steps((GUIDES / "microk8s.md").read_text()):
+        if what == "file":
+            (tmp_path / text.split()[1]).write_text(text)
             continue
-        for command in (line[2:].split("  #")[0] for line in block.splitlines() if line.startswith("$ ")):
-            before = site.state
-            site.calls()
-            output = site.run(f"{command} -vvv")
-            printed += output
-            if "--check" in command:
-                assert site.state == before and site.calls() == [] and changed(output) > 0
-                continue
-            minted += sum(call[2] == "add-node" for call in site.calls())
-            secrets |= {entry["token"] for cluster in site.state["clusters"].values() for entry in cluster["tokens"]}
-            before = site.state
-            again = site.run(command)
-            assert changed(again) == 0 and site.calls() == [] and site.state == before, again
+        command = text.split("  #")[0]
+        before = site.state
+        site.calls()
+        output = site.run(f"{command} -vvv")
+        printed += output
+        if "--check" in command:
+            assert site.state == before and site.calls() == [] and changed(output) > 0
+            continue
+        minted += sum(call[2] == "add-node" for call in site.calls())
+        secrets |= {entry["token"] for cluster in site.state["clusters"].values() for entry in cluster["tokens"]}
+        before = site.state
+        again = site.run(command)
+        assert changed(again) == 0 and site.calls() == [] and site.state == before, again
     assert minted == len(secrets) == 3 and not [secret for secret in secrets if secret in printed]
     state = site.state
     assert [state["nodes"][name]["snap"] and state["nodes"][name]["snap"]["version"] for name in ("n1", "n2", "n3", "n4")] == [

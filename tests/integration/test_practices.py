@@ -7,28 +7,36 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, NotFound
-from ansible_collections.progressive.delivery.plugins.module_utils.model import KINDS, MERGE_PATCH, Kind, Query, Ref
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Query, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.reading import ready_pods
 from ansible_collections.progressive.delivery.plugins.modules import mark_released, practices_info, set_image, smoke_test, wait_rollout
 from kubernetes import client as k8s_client
 from kubernetes import config as k8s_config
-from support import promtool
+from support import kinds, promtool
 from support.live import ROOT, Shop
 
-# Together, since they make and remove what the whole cluster has.
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("practices")]
+pytestmark = pytest.mark.cluster
+# Together, since one of them makes and removes a kind, which the whole cluster has, and the others write files where it is not.
+RULES = pytest.mark.xdist_group("rules")
+DEFINITION = ROOT / "tests" / "support" / "manifests" / "prometheusrule_crd.yml"
 IMAGE = "localhost:32000/podinfo"
 CHECKS = ("readiness_probe", "disruption_budget", "image_tag", "resources", "graceful_stop", "annotations", "alert", "staged")
 FIXABLE = ("readiness_probe", "disruption_budget", "resources", "graceful_stop", "annotations", "alert")
 PROBE = {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1}
 REQUESTS = {"requests": {"cpu": "10m", "memory": "16Mi"}}
+
+
+@pytest.fixture
+def rule_file(empty: Shop, tmp_path: Path) -> Path:
+    """Return where the alert goes, on a cluster without the kind PrometheusRule."""
+    kinds.absent(empty, "PrometheusRule", "prometheusrules.monitoring.coreos.com")
+    return tmp_path / "rules.yml"
 
 
 def bare(name: str = "web", replicas: int = 3, tag: str = "1.0.0", **labels: str) -> dict[str, Any]:
@@ -48,9 +56,9 @@ def look(shop: Shop, **given: Any) -> dict[str, dict[str, Any]]:
     return {finding["check"]: finding for finding in outcome["findings"]}
 
 
-def practices(shop: Shop, checks: dict[str, str], *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """Run the playbook with these checks and no others."""
-    given = {
+def variables(shop: Shop, checks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the role's variables for these checks and no others."""
+    return {
         "practices_kubeconfig": shop.kubeconfig,
         "practices_namespace": shop.namespace,
         "practices_name": "web",
@@ -58,9 +66,12 @@ def practices(shop: Shop, checks: dict[str, str], *arguments: str, **variables: 
         "practices_readiness_probe": PROBE,
         "practices_resources": REQUESTS,
         "practices_timeout": 90,
-        **variables,
     }
-    return shop.playbook("progressive.delivery.practices", given, *arguments)
+
+
+def practices(shop: Shop, checks: Mapping[str, Any], *arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    """Run the playbook with these checks and no others."""
+    return shop.playbook("progressive.delivery.practices", {**variables(shop, checks), **given}, *arguments)
 
 
 def changed(done: subprocess.CompletedProcess[str]) -> int:
@@ -187,33 +198,42 @@ def test_two_budgets_make_every_eviction_fail_and_one_replica_has_no_good_one(em
 # -- each check, red, put right, green ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("check", FIXABLE)
-def test_a_fix_puts_it_right_and_a_second_run_changes_nothing(empty: Shop, tmp_path: Path, check: str) -> None:
+@RULES
+def test_each_fix_puts_its_own_check_right_and_a_second_run_changes_nothing(empty: Shop, rule_file: Path) -> None:
     empty.create(bare())
-    given: dict[str, Any] = {"practices_alert_file": str(tmp_path / "rules.yml")} if check == "alert" else {}
+    given = {"practices_alert_file": str(rule_file)}
+    everything = dict.fromkeys(FIXABLE, "fix")
     before = empty.get("Deployment", "web")
-    assert not look(empty, checks=[check])[check]["ok"]
-    foreseen = practices(empty, {check: "fix"}, "--check", "--diff", **given)
-    assert foreseen.returncode == 0 and changed(foreseen) == 1, foreseen.stdout
+    foreseen = practices(empty, everything, "--check", "--diff", **given)
+    # The workload, the budget and the file.
+    assert foreseen.returncode == 0 and changed(foreseen) == 3, foreseen.stdout
     assert "managedFields" not in foreseen.stdout and empty.get("Deployment", "web")["metadata"] == before["metadata"]
-    assert not (tmp_path / "rules.yml").exists() and not empty.exists("PodDisruptionBudget", "web")
-    done = practices(empty, {check: "fix"}, **given)
-    assert done.returncode == 0 and changed(done) == 1, done.stdout
-    groups = yaml.safe_load((tmp_path / "rules.yml").read_text())["groups"] if check == "alert" else None
-    green = look(empty, checks=[check], alert={"groups": groups} if groups else None)[check]
-    assert green["ok"] and green["fix"] == {}, green
-    again = practices(empty, {check: "fix"}, **given)
+    assert not rule_file.exists() and not empty.exists("PodDisruptionBudget", "web")
+
+    def right() -> list[str]:
+        groups = yaml.safe_load(rule_file.read_text())["groups"] if rule_file.exists() else None
+        found = look(empty, checks=list(FIXABLE), alert={"groups": groups} if groups else None)
+        assert all(found[check]["fix"] == {} for check in FIXABLE if found[check]["ok"]), found
+        return [check for check in FIXABLE if found[check]["ok"]]
+
+    for number, check in enumerate(FIXABLE):
+        assert right() == list(FIXABLE[:number])
+        done = practices(empty, {check: "fix"}, **given)
+        assert done.returncode == 0 and changed(done) == 1, done.stdout
+    assert right() == list(FIXABLE)
+    again = practices(empty, everything, **given)
     assert again.returncode == 0 and changed(again) == 0, again.stdout
 
 
-def test_all_at_once_is_one_rollout_and_leaves_what_is_foreign(empty: Shop, tmp_path: Path) -> None:
+@RULES
+def test_all_at_once_is_one_rollout_and_leaves_what_is_foreign(empty: Shop, rule_file: Path) -> None:
     manifest = bare()
     manifest["metadata"]["annotations"] = {"team": "shop", "deployment-strategy": "canary"}
     container = manifest["spec"]["template"]["spec"]["containers"][0]
     container["resources"] = {"requests": {"cpu": "15m"}}
     container["env"] = [{"name": "A", "value": "1"}]
     empty.create(manifest)
-    rules = tmp_path / "rules.yml"
+    rules = rule_file
     told = {"summary": "{{ $labels.instance }} is down for {{ $value | humanizeDuration }}"}
     foreign = {"name": "others", "rules": [{"alert": "Down", "expr": "up == 0", "annotations": told}]}
     rules.write_text(yaml.safe_dump({"groups": [foreign]}))
@@ -233,15 +253,16 @@ def test_all_at_once_is_one_rollout_and_leaves_what_is_foreign(empty: Shop, tmp_
     assert changed(practices(empty, {}, **given)) == 0
 
 
+@RULES
 @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
-def test_other_kinds_are_put_right_too(empty: Shop, kind: str, tmp_path: Path) -> None:
+def test_other_kinds_are_put_right_too(empty: Shop, kind: str, rule_file: Path) -> None:
     manifest = {**bare(replicas=2), "kind": kind}
     if kind == "DaemonSet":
         del manifest["spec"]["replicas"]
     else:
         manifest["spec"]["serviceName"] = "web"
     empty.create(manifest)
-    rules = tmp_path / "rules.yml"
+    rules = rule_file
     given = {"practices_kind": kind, "practices_fix": list(FIXABLE), "practices_alert_file": str(rules)}
     done = practices(empty, {}, **given)
     assert done.returncode == 0 and changed(done) == (3 if kind == "StatefulSet" else 2), done.stdout
@@ -286,11 +307,11 @@ def test_a_probe_that_is_never_ready_is_told(empty: Shop) -> None:
     assert "that is with readiness_probe put right; correct what is wrong in the variables of that" in said(done)
 
 
-@pytest.mark.parametrize(("tag", "ok"), [("2.0.0", True), ("latest", False), ("broken-500", False)])
-def test_the_image_that_is_about_to_be_released_is_what_counts(empty: Shop, tag: str, ok: bool) -> None:
-    empty.create(bare(), wait=False)
+def test_the_image_that_is_about_to_be_released_is_what_counts(empty: Shop) -> None:
+    empty.create(bare(replicas=0), wait=False)
     assert look(empty, checks=["image_tag"])["image_tag"]["ok"]
-    assert look(empty, checks=["image_tag"], image=f"{IMAGE}:{tag}")["image_tag"]["ok"] is ok
+    for tag, ok in (("2.0.0", True), ("latest", False), ("broken-500", False)):
+        assert look(empty, checks=["image_tag"], image=f"{IMAGE}:{tag}")["image_tag"]["ok"] is ok, tag
 
 
 # -- refuse, warn, off ------------------------------------------------------------------------------------------------
@@ -310,18 +331,18 @@ def test_all_that_is_refused_is_told_in_one_failure_and_nothing_is_changed(empty
     assert empty.get("Deployment", "web")["spec"] == before["spec"]
 
 
-@pytest.mark.parametrize(("level", "code", "shown"), [("refuse", 2, True), ("warn", 0, True), ("off", 0, False), (False, 0, False)])
-def test_each_level(empty: Shop, level: Any, code: int, shown: bool) -> None:
-    empty.create(bare(), wait=False)
-    done = practices(empty, {"resources": level})
-    assert done.returncode == code and ("do not request what they need" in done.stdout) is shown, done.stdout
-    assert changed(done) == 0
+def test_each_level(empty: Shop) -> None:
+    empty.create(bare(replicas=0), wait=False)
+    for level, code, shown in (("refuse", 2, True), ("warn", 0, True), ("off", 0, False), (False, 0, False)):
+        done = practices(empty, {"resources": level})
+        assert done.returncode == code and ("do not request what they need" in done.stdout) is shown, (level, done.stdout)
+        assert changed(done) == 0, level
 
 
 def test_the_defaults_refuse_what_breaks_and_warn_of_the_rest(empty: Shop) -> None:
     empty.create(bare(), wait=False)
-    variables = {"practices_kubeconfig": empty.kubeconfig, "practices_namespace": empty.namespace, "practices_name": "web"}
-    done = empty.playbook("progressive.delivery.practices", variables)
+    given = {"practices_kubeconfig": empty.kubeconfig, "practices_namespace": empty.namespace, "practices_name": "web"}
+    done = empty.playbook("progressive.delivery.practices", given)
     assert done.returncode != 0 and "does not keep 1 good practice: [readiness_probe]" in said(done), done.stdout
     assert said(done).count("WARNING: ") == 5
 
@@ -363,21 +384,23 @@ BAD: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("checks", "given", "sentence"), BAD.values(), ids=BAD)
-def test_bad_input_gets_one_sentence_and_changes_nothing(empty: Shop, checks: dict[str, str], given: dict[str, Any], sentence: str) -> None:
-    empty.create(bare(), wait=False)
+@RULES
+def test_bad_input_gets_one_sentence_and_changes_nothing(empty: Shop, rule_file: Path) -> None:
+    empty.create(bare(replicas=0), wait=False)
     before = empty.get("Deployment", "web")
-    given = json.loads(json.dumps(given).replace("{namespace}", empty.namespace))
-    if "practices_checks" in given:
-        variables = {"practices_kubeconfig": empty.kubeconfig, "practices_namespace": empty.namespace, "practices_name": "web", **given}
-        done = empty.playbook("progressive.delivery.practices", variables)
-    else:
-        done = practices(empty, checks, **given)
-    assert done.returncode != 0 and sentence in said(done), done.stdout
-    assert empty.get("Deployment", "web")["metadata"]["annotations"].keys() <= before["metadata"].get("annotations", {}).keys() | {
+    rows = []
+    for checks, given, _sentence in BAD.values():
+        given = json.loads(json.dumps(given).replace("{namespace}", empty.namespace))
+        rows.append({**variables(empty, checks), **given})
+        if "practices_checks" in given:
+            rows[-1] = {"practices_kubeconfig": empty.kubeconfig, "practices_namespace": empty.namespace, "practices_name": "web", **given}
+    for name, words in zip(BAD, empty.refusals("practices", rows)):
+        assert BAD[name][2] in words, (name, words)
+    after = empty.get("Deployment", "web")
+    assert after["metadata"].get("annotations", {}).keys() <= before["metadata"].get("annotations", {}).keys() | {
         "deployment.kubernetes.io/revision"
     }
-    assert empty.get("Deployment", "web")["spec"] == before["spec"]
+    assert after["spec"] == before["spec"]
 
 
 # -- staging before production ----------------------------------------------------------------------------------------
@@ -428,39 +451,15 @@ def test_staging_may_be_another_cluster_with_a_login_of_its_own(empty: Shop, kub
 
 # -- the alert ----------------------------------------------------------------------------------------------------------
 
-DEFINITION = ROOT / "tests" / "support" / "manifests" / "prometheusrule_crd.yml"
-
 
 @pytest.fixture
-def prometheus_rules(empty: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def prometheus_rules(empty: Shop) -> Iterator[Shop]:
     """Return a namespace on a cluster that has the kind PrometheusRule; its double is made and taken away where it has not."""
-    kind = Kind("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False)
-    monkeypatch.setitem(KINDS, kind.name, kind)
-    manifest = yaml.safe_load(DEFINITION.read_text())
-    ref = Ref(kind.name, "", manifest["metadata"]["name"])
-    made = True
-    try:
-        empty.cluster.create(ref, manifest)
-    except Conflict:
-        made = False
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            empty.cluster.list(Query("PrometheusRule", empty.namespace))
-            break
-        except NotFound:
-            time.sleep(0.2)
-    yield empty
-    if made:
-        empty.cluster.delete(ref)
-        while time.monotonic() < deadline + 30:
-            try:
-                empty.cluster.get(ref)
-                time.sleep(0.2)
-            except NotFound:
-                break
+    with kinds.there(empty, "PrometheusRule", yaml.safe_load(DEFINITION.read_text())):
+        yield empty
 
 
+@RULES
 def test_a_prometheus_rule_is_made_where_the_cluster_has_that_kind(prometheus_rules: Shop) -> None:
     shop = prometheus_rules
     shop.create(bare(), wait=False)
@@ -502,9 +501,10 @@ def series(values: dict[str, str]) -> list[dict[str, str]]:
     return [{"series": f"http_requests_total{{{labels}}}", "values": text} for labels, text in values.items()]
 
 
-def test_the_rule_file_fires_on_a_share_of_errors_and_on_nothing_else(empty: Shop, tmp_path: Path, tool: str) -> None:
-    empty.create(bare(), wait=False)
-    rules = tmp_path / "rules.yml"
+@RULES
+def test_the_rule_file_fires_on_a_share_of_errors_and_on_nothing_else(empty: Shop, rule_file: Path, tool: str) -> None:
+    empty.create(bare(replicas=0), wait=False)
+    rules = rule_file
     done = practices(empty, {"alert": "fix"}, practices_alert_file=str(rules))
     assert done.returncode == 0, done.stdout
     checked = subprocess.run([tool, "check", "rules", str(rules)], capture_output=True, text=True, check=False)
@@ -545,7 +545,7 @@ def test_the_rule_file_fires_on_a_share_of_errors_and_on_nothing_else(empty: Sho
         }
         for name, (values, fires) in cases.items()
     ]
-    book = tmp_path / "tests.yml"
+    book = rules.with_name("tests.yml")
     book.write_text(yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": "30s", "tests": tests}))
     tested = subprocess.run([tool, "test", "rules", str(book)], capture_output=True, text=True, check=False)
     assert tested.returncode == 0 and "SUCCESS" in tested.stdout, tested.stdout + tested.stderr
@@ -565,6 +565,8 @@ def test_podinfo_has_the_metric_that_the_alert_asks_for(empty: Shop) -> None:
     assert "failed" not in found, found
 
 
+@RULES
+@pytest.mark.usefixtures("rule_file")
 def test_the_guide_says_what_works(empty: Shop, tmp_path: Path) -> None:
     guide = (ROOT / "docs" / "guides" / "good_practices.md").read_text()
     blocks = re.findall(r"```(\w*)\n(.*?)```", guide, re.DOTALL)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, NotFound
 from ansible_collections.progressive.delivery.plugins.module_utils.model import JSON_PATCH, KINDS, MERGE_PATCH, Query, Ref, pointer
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.strategies import STRATEGIES, Recommendation, recommend
 from ansible_collections.progressive.delivery.plugins.modules import scale, strategy_info
+from support import kinds
 from support.live import ROOT, Shop
 
 # Together, since they make and remove what the whole cluster has.
@@ -281,26 +281,8 @@ def http_route_definition() -> dict[str, Any]:
 @pytest.fixture
 def gateway_api(empty: Shop) -> Iterator[None]:
     """Have HTTPRoutes on the cluster; take them away after, unless they were there or somebody has come to use them."""
-    root, path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", f"httproutes.{GATEWAY}"
-    made = True
-    try:
-        empty.cluster._json("POST", root, {}, http_route_definition())
-    except Conflict:
-        made = False
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            empty.cluster.list(Query("HTTPRoute", empty.namespace))
-            break
-        except NotFound:
-            time.sleep(0.2)
-    spec = empty.cluster._json("GET", f"{root}/{path}")["metadata"]
-    yield
-    now = empty.cluster._json("GET", f"{root}/{path}")["metadata"]
-    others = [entry for entry in empty.cluster.list(Query("HTTPRoute", "")).items if entry["metadata"]["namespace"] != empty.namespace]
-    if made and not others and now["generation"] == spec["generation"] and now.get("annotations") == spec.get("annotations"):
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"resourceVersion": now["resourceVersion"]}}
-        empty.cluster._json("DELETE", f"{root}/{path}", {}, body)
+    with kinds.there(empty, "HTTPRoute", http_route_definition()):
+        yield
 
 
 def test_gateway_api_is_found_and_so_is_the_route_that_leads_to_it(empty: Shop, gateway_api: None) -> None:
@@ -360,20 +342,19 @@ def test_the_playbook_prints_it_and_changes_nothing(empty: Shop) -> None:
     assert everything(empty) == before
 
 
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
-        ({"recommend_risky": "perhaps"}, "value of recommend_risky must be one of"),
-        ({"recommend_purpose": "fun"}, "value of recommend_purpose must be one of"),
-        ({"recommend_name": "nope"}, "Deployment {namespace}/nope does not exist; Deployments in namespace {namespace}: web"),
-        ({"recommend_expected_context": "production"}, "production"),
-    ],
-)
-def test_bad_input_gets_one_sentence(empty: Shop, wrong: dict[str, Any], sentence: str) -> None:
+BAD = [
+    ({"recommend_risky": "perhaps"}, "value of recommend_risky must be one of"),
+    ({"recommend_purpose": "fun"}, "value of recommend_purpose must be one of"),
+    ({"recommend_name": "nope"}, "Deployment {namespace}/nope does not exist; Deployments in namespace {namespace}: web"),
+    ({"recommend_expected_context": "production"}, "production"),
+]
+
+
+def test_bad_input_gets_one_sentence(empty: Shop) -> None:
     empty.create(workload(replicas=0), wait=False)
-    variables = {"recommend_namespace": empty.namespace, "recommend_name": "web", "recommend_kubeconfig": empty.kubeconfig, **wrong}
-    done = empty.playbook("progressive.delivery.recommend", variables)
-    assert done.returncode != 0 and sentence.format(namespace=empty.namespace) in done.stdout, done.stdout
+    common = {"recommend_namespace": empty.namespace, "recommend_name": "web", "recommend_kubeconfig": empty.kubeconfig}
+    for (wrong, sentence), words in zip(BAD, empty.refusals("recommend", [{**common, **wrong} for wrong, _sentence in BAD])):
+        assert sentence.format(namespace=empty.namespace) in words, (wrong, words)
 
 
 def test_the_commands_of_the_guide_run(empty: Shop) -> None:

@@ -105,8 +105,8 @@ class Thing:
 
 @pytest.fixture(params=KINDS)
 def thing(request: pytest.FixtureRequest, empty: Shop) -> Thing:
-    """Return a workload whose history is 1.0.0 and then 2.0.0."""
-    found = Thing(empty, request.param)
+    """Return a workload of one pod whose history is 1.0.0 and then 2.0.0."""
+    found = Thing(empty, request.param, replicas=1)
     found.release("2.0.0")
     return found
 
@@ -161,7 +161,7 @@ def test_to_a_revision_by_the_number_that_it_had(thing: Thing) -> None:
 
 def test_a_revision_that_is_gone_is_refused_with_those_that_are_there(empty: Shop) -> None:
     for kind in KINDS:
-        found = Thing(empty, kind, revisionHistoryLimit=1)
+        found = Thing(empty, kind, replicas=1, revisionHistoryLimit=1)
         for image in ("2.0.0", "3.0.0"):
             found.release(image)
         deadline = time.monotonic() + 20
@@ -177,7 +177,7 @@ def test_a_revision_that_is_gone_is_refused_with_those_that_are_there(empty: Sho
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_input_gets_one_sentence(empty: Shop, kind: str) -> None:
-    found = Thing(empty, kind)
+    found = Thing(empty, kind, replicas=0)
     for given, sentence in (
         ({}, "has no revision before 1"),
         ({"to_revision": 7}, f"has no revision 7; it has: 1 (app {IMAGE}:1.0.0)"),
@@ -215,7 +215,7 @@ def test_nothing_is_done_where_the_image_runs_already(thing: Thing) -> None:
 
 def test_what_the_newer_revision_added_is_gone_and_secrets_do_not_show(empty: Shop) -> None:
     for kind in KINDS:
-        found = Thing(empty, kind)
+        found = Thing(empty, kind, replicas=1)
         before = found.get()["spec"]["template"]
         secret = {"secretKeyRef": {"name": "db", "key": "password", "optional": True}}
         app = {
@@ -272,7 +272,7 @@ def test_foreign_annotations_stay_and_the_change_causes_stay_true(thing: Thing) 
 
 def test_a_revision_without_a_cause_does_not_get_another_ones(empty: Shop) -> None:
     for kind in KINDS:
-        bare = manifest(kind)
+        bare = manifest(kind, replicas=1)
         del bare["metadata"]["annotations"]
         empty.create(bare, wait=False)
         assert "failed" not in empty.step(wait_rollout, kind=kind, name="thing", timeout=60)
@@ -300,7 +300,7 @@ def test_check_mode_predicts_the_same_and_writes_nothing(thing: Thing) -> None:
 
 def test_another_workload_with_the_same_labels_is_never_picked(empty: Shop) -> None:
     for kind in KINDS:
-        mine = Thing(empty, kind)
+        mine = Thing(empty, kind, replicas=1)
         mine.release("2.0.0")
         # Its revisions match the selector, and have higher numbers.
         theirs = copy.deepcopy(manifest(kind, image="3.0.0", name="other", replicas=1))
@@ -364,7 +364,7 @@ def test_paused_in_the_middle_not_one_more_pod_of_the_bad_revision_is_made(empty
 
 @pytest.mark.parametrize(("kind", "words"), [("StatefulSet", "a partition keeps the pods"), ("DaemonSet", "type OnDelete keeps the pods")])
 def test_what_cannot_be_paused_is_refused_with_the_way_that_there_is(empty: Shop, kind: str, words: str) -> None:
-    Thing(empty, kind)
+    Thing(empty, kind, replicas=0)
     outcome = empty.step(pause_rollout, kind=kind, name="thing")
     assert outcome["failed"] and "only a Deployment can" in outcome["msg"] and words in outcome["msg"], outcome
 
@@ -411,6 +411,29 @@ def test_somebody_elses_template_right_after_the_undo_is_not_taken_for_it(thing:
     assert record["revision"] == 3
     outcome = thing.undo()
     assert outcome["changed"] and thing.image() != "3.0.0", (outcome, record)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_workload_that_is_deleted_meanwhile_is_told_and_not_made_again(empty: Shop, kind: str) -> None:
+    found = Thing(empty, kind, replicas=1)
+    found.release("2.0.0")
+    outcome = found.undo(meanwhile=lambda: empty.cluster.delete(found.ref))
+    assert outcome["failed"] and outcome["reason"] == "NotFound" and "\n" not in outcome["msg"], outcome
+    assert f"{kind} {empty.namespace}/thing does not exist" in outcome["msg"], outcome
+    assert not empty.exists(kind, "thing")
+
+
+def test_another_workload_that_has_taken_its_name_meanwhile_is_left_alone(empty: Shop) -> None:
+    found = Thing(empty, "Deployment", replicas=1)
+    found.release("2.0.0")
+
+    def again() -> None:
+        empty.cluster.delete(found.ref)
+        empty.create(manifest(image="3.0.0", replicas=0), wait=False)
+
+    outcome = found.undo(meanwhile=again)
+    assert outcome["failed"] and outcome["reason"] == "InvalidRequest" and "has no revision" in outcome["msg"], outcome
+    assert found.image() == "3.0.0" and found.get()["metadata"]["generation"] == 1
 
 
 def service() -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from support.releasing import Application
 from support.routed import PROVIDERS, Provider, Routed
 
 
@@ -31,6 +32,14 @@ def routed_kubeconfig() -> str:
 def routed(routed_kubeconfig: str) -> Iterator[Routed]:
     """Return a namespace with podinfo 1.0.0 as ``stable`` and 2.0.0 as ``canary``, without a route."""
     with Routed(routed_kubeconfig) as found:
+        found.deploy()
+        yield found
+
+
+@pytest.fixture
+def application(routed_kubeconfig: str) -> Iterator[Application]:
+    """Return a namespace with podinfo 1.0.0 as one Deployment ``web`` behind one Service, without a route."""
+    with Application(routed_kubeconfig) as found:
         found.deploy()
         yield found
 

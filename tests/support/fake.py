@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import threading
 import time
 import uuid
@@ -243,14 +244,15 @@ def _is_new_generation(kind: str, old: Manifest, new: Manifest) -> bool:
 
 
 def _selects(query: Query, manifest: Manifest) -> bool:
-    """Return whether a query selects the object; equality terms are all that the fake knows."""
+    """Return whether a query selects the object; equality and ``in`` are all that the fake knows."""
     meta = manifest["metadata"]
     if manifest["kind"] != query.kind or (query.namespace and meta.get("namespace") != query.namespace):
         return False
     present = meta.get("labels") or {}
-    for term in filter(None, query.labels.split(",")):
-        key, _equals, value = term.partition("=")
-        if present.get(key) != value:
+    for term in filter(None, re.split(r",(?![^(]*\))", query.labels)):
+        key, _in, values = term.partition(" in ")
+        key, _equals, value = (key, "", "") if values else term.partition("=")
+        if present.get(key) not in (values.strip("()").split(",") if values else [value]):
             return False
     for term in filter(None, query.fields.split(",")):
         key, _equals, value = term.partition("=")

@@ -9,11 +9,12 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,48 @@ class Shop:
         """Return the colour that the Service selects."""
         return self.get("Service", "web")["spec"]["selector"]["version"]
 
-    def step(self, module: Any, check: bool = False, **given: Any) -> dict[str, Any]:
-        """Run a step in this process and return its outcome."""
+    def step(self, module: Any, check: bool = False, meanwhile: Callable[[], object] | None = None, **given: Any) -> dict[str, Any]:
+        """Run a step in this process and return its outcome; ``meanwhile`` happens once, after it has decided and before it writes."""
         spec = argument_spec(module.OPTIONS)
         defaults = {key: entry.get("default") for key, entry in spec.items()}
         options = {**defaults, "kubeconfig": self.kubeconfig, "namespace": self.namespace, **given}
-        return perform(module.execute, options, check, connector=login)
+        left = [meanwhile] if meanwhile else []
+
+        def connector(login_options: Mapping[str, Any]) -> KubernetesCluster:
+            cluster = login(login_options)
+            patch = cluster.patch
+
+            def interrupted(*arguments: Any, **more: Any) -> Any:
+                while left:
+                    left.pop()()
+                return patch(*arguments, **more)
+
+            cluster.patch = interrupted  # type: ignore[method-assign]
+            return cluster
+
+        return perform(module.execute, options, check, connector=connector if meanwhile else login)
+
+    def refusals(self, role: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Apply a role with the variables of each row, all in one play; return what each failed with, "" where it did not."""
+        tasks: list[dict[str, Any]] = []
+        for row in rows:
+            release = {"ansible.builtin.include_role": {"name": f"progressive.delivery.{role}"}, "vars": dict(row)}
+            # A loop's own message says only that an item of it failed.
+            words = (
+                "{{ (ansible_failed_result.results | default([]) | selectattr('failed', 'defined') | selectattr('failed') | list"
+                " + [ansible_failed_result]) | map(attribute='msg', default='') | join('; ') }}"
+            )
+            block = [release, {"ansible.builtin.set_fact": {"refusals": "{{ refusals + [''] }}"}}]
+            rescue = [{"ansible.builtin.set_fact": {"refusals": "{{ refusals + [words] }}"}, "vars": {"words": words}}]
+            tasks.append({"block": block, "rescue": rescue})
+        with tempfile.TemporaryDirectory() as folder:
+            book, out = Path(folder) / "refusals.yml", Path(folder) / "out.json"
+            told = {"ansible.builtin.copy": {"content": "{{ refusals | to_json }}", "dest": str(out), "mode": "0600"}}
+            play = {"hosts": "localhost", "gather_facts": False, "vars": {"refusals": []}, "tasks": [*tasks, told]}
+            book.write_text(json.dumps([play]))
+            done = self.playbook(str(book), {})
+            assert done.returncode == 0 and out.exists(), done.stdout + done.stderr
+            return json.loads(out.read_text())
 
     def playbook(self, name: str, variables: Mapping[str, Any], *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a playbook with these variables."""
@@ -159,7 +196,7 @@ class Shop:
             **variables,
         }
 
-    def traffic(self, rate: float = 200, service: str = "web", timeout: float = 3) -> Traffic:
+    def traffic(self, rate: float = 50, service: str = "web", timeout: float = 3) -> Traffic:
         """Return continuous traffic through a Service; a client that waits for an answer sends nothing else for so long."""
         return Traffic(self, f"http://{self.address(service)}/", rate, timeout)
 
@@ -194,11 +231,12 @@ class Shop:
 class Traffic:
     """Requests through a Service for as long as the block runs; ``seen`` has what came back."""
 
-    def __init__(self, shop: Shop, url: str, rate: float, timeout: float = 3, host: str = "") -> None:
+    def __init__(self, shop: Shop, url: str, rate: float, timeout: float = 3, host: str = "", **headers: str) -> None:
         self.seen: dict[str, Any] = {}
         program = str(ROOT / "tests" / "support" / "traffic.py")
         self._command = [*shop.network, sys.executable, program, url, f"--rate={rate}", f"--timeout={timeout}"]
         self._command += [f"--host={host}"] if host else []
+        self._command += [f"--header={name.replace('_', '-')}={value}" for name, value in headers.items()]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Traffic:

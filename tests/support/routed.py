@@ -7,6 +7,7 @@ port; a request finds its route by the header Host.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import NotFound
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Query, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.waiting import wait_for_rollout
 
@@ -173,9 +175,9 @@ class Routed(Shop):
         """Return when a Deployment is complete."""
         wait_for_rollout(self.cluster, Ref("Deployment", self.namespace, name), timeout)
 
-    def traffic_at(self, router: str, rate: float = 200, timeout: float = 3) -> Traffic:
+    def traffic_at(self, router: str, rate: float = 200, timeout: float = 3, **headers: str) -> Traffic:
         """Return continuous traffic to the namespace's host at a router."""
-        return Traffic(self, f"{self.base(router)}/", rate, timeout, self.host)
+        return Traffic(self, f"{self.base(router)}/", rate, timeout, self.host, **headers)
 
     def put(self, *items: Manifest) -> float:
         """Make or change objects, as ``kubectl apply --server-side`` does; return when the last was accepted (time.monotonic)."""
@@ -188,6 +190,19 @@ class Routed(Shop):
     def read(self, kind: str, name: str = "web") -> Manifest:
         """Return an object, also of a kind that the collection does not know."""
         return self.cluster._json("GET", f"{PATHS[kind].format(self.namespace)}/{name}")
+
+    def clear(self, timeout: float = 30) -> None:
+        """Delete the routes named ``web`` and ``web-canary``, and wait until no router knows the host: another provider can have it."""
+        for kind in ("HTTPRoute", "Ingress", "IngressRoute", "TraefikService", "VirtualService", "DestinationRule"):
+            for name in ("web", "web-canary"):
+                with contextlib.suppress(NotFound):
+                    path = f"{PATHS[kind].format(self.namespace)}/{name}"
+                    self.cluster._json("DELETE", path, about=Ref("Service", self.namespace, name))
+        deadline = time.monotonic() + timeout
+        for router in NODE_PORTS:
+            while set(self.ask(router, 20)) != {"404"}:
+                assert time.monotonic() < deadline, f"{router} still routes {self.host}"
+                time.sleep(0.1)
 
     def route(self, provider: Provider, weight: int = 0, timeout: float = 30) -> None:
         """Make the route ``web`` of a provider, and wait until its host answers."""

@@ -25,7 +25,10 @@ def http_route(name: str = "web", **spec: Any) -> Manifest:
         {"matches": [{"path": {"type": "Exact", "value": "/old"}}], "backendRefs": [{"name": "old", "port": 80}]},
     ]
     meta = {"name": name, "namespace": "shop", "annotations": {"team": "shop"}}
-    return {"kind": "HTTPRoute", "metadata": meta, "spec": {"hostnames": ["shop.example.com"], "rules": rules, **spec}}
+    gateway = {"name": "public", "namespace": "gateways"}
+    accepted = [{"parentRef": gateway, "conditions": [{"type": "Accepted", "status": "True"}]}]
+    spec = {"parentRefs": [gateway], "hostnames": ["shop.example.com"], "rules": rules, **spec}
+    return {"kind": "HTTPRoute", "metadata": meta, "spec": spec, "status": {"parents": accepted}}
 
 
 def virtual_service(destination: Manifest | None = None, name: str = "web") -> Manifest:
@@ -82,6 +85,11 @@ MANIFESTS: dict[str, Callable[[], Manifest]] = {
 }
 
 
+def ingress_class(name: str = "nginx", controller: str = "k8s.io/ingress-nginx", **notes: str) -> Manifest:
+    """Return an IngressClass."""
+    return {"kind": "IngressClass", "metadata": {"name": name, "annotations": notes}, "spec": {"controller": controller}}
+
+
 def side(name: str, endpoints: int = 1) -> list[Manifest]:
     """Return a Service and the EndpointSlice with its ready endpoints."""
     served = [{"addresses": [f"10.0.0.{number + 1}"], "conditions": {"ready": True}} for number in range(endpoints)]
@@ -93,9 +101,10 @@ def side(name: str, endpoints: int = 1) -> list[Manifest]:
 
 
 def routed(*manifests: Manifest, canary: int = 1) -> FakeCluster:
-    """Return a cluster with the Services web and web-canary, the kinds of all routers, and these routes."""
+    """Return a cluster with the Services web and web-canary, all kinds of routes, a class for Ingresses, a Gateway, and these routes."""
     cluster = FakeCluster()
     cluster.groups += ["gateway.networking.k8s.io", "networking.istio.io", "traefik.io"]
-    for manifest in [*side("web"), *side("web-canary", canary), *copy.deepcopy(list(manifests))]:
+    gateway = {"kind": "Gateway", "metadata": {"name": "public", "namespace": "gateways"}, "spec": {}}
+    for manifest in [*side("web"), *side("web-canary", canary), ingress_class(), gateway, *copy.deepcopy(list(manifests))]:
         cluster.put(manifest)
     return cluster

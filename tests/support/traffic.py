@@ -72,9 +72,9 @@ class Seen:
             entry["last"] = at
 
 
-def ask(connection: http.client.HTTPConnection, path: str, host: str | None) -> tuple[str, str]:
+def ask(connection: http.client.HTTPConnection, path: str, headers: dict[str, str]) -> tuple[str, str]:
     """Make one request; return the version that answered and the error, one of them empty."""
-    connection.request("GET", path, headers={"Host": host} if host else {})
+    connection.request("GET", path, headers=headers)
     response = connection.getresponse()
     body = response.read()
     if response.status != 200:
@@ -114,7 +114,7 @@ def client(options: argparse.Namespace, number: int, seen: Seen, stop: threading
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection(where.hostname or "", where.port or 80, timeout=options.timeout)
-                version, error = ask(connection, path, options.host)
+                version, error = ask(connection, path, options.headers)
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as problem:
                 error = type(problem).__name__
                 if not last:
@@ -137,7 +137,7 @@ def wait_for_service(options: argparse.Namespace) -> None:
     while well < 10 and time.monotonic() < deadline:
         try:
             connection = http.client.HTTPConnection(where.hostname or "", where.port or 80, timeout=1)
-            _version, error = ask(connection, where.path or "/", options.host)
+            _version, error = ask(connection, where.path or "/", options.headers)
             connection.close()
             well = 0 if error else well + 1
         except (OSError, http.client.HTTPException):
@@ -151,11 +151,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--host")
+    parser.add_argument("--header", action="append", default=[], help="one more header, as NAME=VALUE")
     parser.add_argument("--rate", type=float, default=200, help="requests a second, all clients together")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--timeout", type=float, default=3)
     parser.add_argument("--seconds", type=float, default=600, help="the most that it sends for")
     options = parser.parse_args()
+    options.headers = {**({"Host": options.host} if options.host else {}), **dict(entry.split("=", 1) for entry in options.header)}
     seen, stop = Seen(), threading.Event()
     wait_for_service(options)
     print("started", flush=True)

@@ -21,6 +21,7 @@ LEFT_OUT = (
     "tests/support/",
     "tests/demo/",
     "tests/integration/",
+    "tests/routers/",
     "tests/contract/",
     "tests/benchmarks/",
     "tests/unit/",

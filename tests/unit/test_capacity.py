@@ -11,6 +11,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.errors import
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.capacity import (
     accepts,
     demand,
+    has_room_again,
     per_pod,
     quantity,
     room_in_quotas,
@@ -193,3 +194,26 @@ def test_the_quota_that_leaves_least_is_the_one_that_counts(quotas: list[Any], f
 def test_what_a_pod_requests_is_told_in_plain_numbers() -> None:
     assert per_pod(SMALL) == {"cpu": 0.5, "memory": 128 * 2**20}
     assert per_pod({"containers": [container()]}) == {"cpu": 0.0, "memory": 0}
+
+
+REFUSED = 'pods "web-1" is forbidden: exceeded quota: small, requested: {0}, used: pods=4, limited: pods=4; raise the quota'
+
+
+@pytest.mark.parametrize(
+    ("asked", "used", "room"),
+    [
+        ("pods=1", {"pods": "4"}, False),
+        ("pods=1", {"pods": "3"}, True),
+        ("pods=1,requests.cpu=500m", {"pods": "3", "requests.cpu": "1600m"}, False),
+        ("pods=1,requests.cpu=500m", {"pods": "3", "requests.cpu": "1500m"}, True),
+        ("requests.memory=64Mi", {"requests.memory": "0"}, True),
+    ],
+)
+def test_a_quota_that_refused_a_pod_may_have_room_by_now(asked: str, used: Any, room: bool) -> None:
+    full = {"metadata": {"name": "small"}, "status": {"hard": {"pods": "4", "requests.cpu": "2"}, "used": used}}
+    assert has_room_again(REFUSED.format(asked), [quota("tiny"), full]) is room
+
+
+def test_a_quota_that_is_gone_has_room_and_another_refusal_says_nothing_of_quotas() -> None:
+    assert has_room_again(REFUSED.format("pods=1"), [quota("tiny")])
+    assert not has_room_again("denied by the policy", [])

@@ -15,6 +15,7 @@ PREFIX = "ansible_collections.progressive.delivery.plugins.module_utils."
 PURE = {"model", "errors", "plan", "routes"}
 TALKS_TO_KUBERNETES = {"cluster.py", "login.py", "watching.py"}
 KNOWS_ANSIBLE = {"run.py"}
+MAKES_TRAFFIC = {"load.py"}
 
 
 def imports(source: str) -> set[str]:
@@ -52,6 +53,8 @@ def offences(path: str, source: str) -> list[str]:
                 bad.append(name)
         elif (top in ("kubernetes", "urllib3") and path not in TALKS_TO_KUBERNETES) or (top == "ansible" and path not in KNOWS_ANSIBLE):
             bad.append(name)
+        elif top in ("httpx", "httpcore", "h2") and path not in MAKES_TRAFFIC:
+            bad.append(name)
         elif path in ("model.py", "errors.py") and not (name in (".errors", ".model") or top in sys.stdlib_module_names):
             bad.append(name)
     return bad
@@ -75,6 +78,8 @@ def test_each_file_imports_only_what_its_layer_may(path: str, file: Path) -> Non
         ("plan/rollout.py", "import kubernetes"),
         ("routes/service.py", "from ansible.module_utils.basic import AnsibleModule"),
         ("waiting.py", "import kubernetes"),
+        ("watching_traffic.py", "import httpx"),
+        ("plan/load.py", "import httpx"),
         ("waiting.py", "from ansible.module_utils.basic import AnsibleModule"),
         ("routes/registry.py", "import importlib\nimportlib.import_module('x')"),
         ("modules/scale.py", "import kubernetes"),

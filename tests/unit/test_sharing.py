@@ -141,3 +141,16 @@ def test_the_filter_takes_numbers_as_a_survey_gives_them() -> None:
     for given, sentence in (((5, "many"), "weight must be a whole number"), ((5, 101), "weight must be between 0 and 100, got 101")):
         with pytest.raises(AnsibleFilterError, match=f"canary_replicas: {sentence}"):
             canary_replicas(*given)
+
+
+def test_a_canary_that_is_gone_already_has_no_pods(waits: list[str]) -> None:
+    cluster = shop(stable=2)
+    cluster.drop(CANARY)
+    assert weigh(cluster, weight=0, total=5).after == {
+        "replicas": {"web": 5, "web-canary": 0},
+        "weights": {"web": 100.0, "web-canary": 0.0},
+    }
+    assert weigh(cluster, state="absent").changed and not weigh(cluster, state="absent").changed
+    assert cluster.get(STABLE)["spec"]["replicas"] == 5
+    with pytest.raises(DeliveryError, match="Deployment shop/web-canary does not exist"):
+        weigh(cluster, weight=20)

@@ -13,7 +13,9 @@ from ansible_collections.progressive.delivery.plugins.module_utils.errors import
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ran, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import (
+    clone_service,
     clone_workload,
+    load_test,
     mark_released,
     observe_workload,
     pause_rollout,
@@ -22,6 +24,8 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     rollout_info,
     route_info,
     scale,
+    set_audience,
+    set_canary_weight,
     set_image,
     set_strategy,
     smoke_test,
@@ -57,7 +61,10 @@ def shop() -> FakeCluster:
     revisions = [
         replica_set(blue, number, digest, image) for number, digest, image in ((1, "a", "podinfo:0.9.0"), (2, "b", "podinfo:1.0.0"))
     ]
-    return FakeCluster(blue, green, service(), *pods, *revisions)
+    copies = [deployment("web-copy", "copy"), service("web-copy", "copy")]
+    for copied, source in zip(copies, ("web-blue", "web"), strict=True):
+        copied["metadata"]["annotations"]["progressive.delivery/copied-from"] = source
+    return FakeCluster(blue, green, service(), *copies, *pods, *revisions)
 
 
 CHANGES = {
@@ -75,6 +82,10 @@ CHANGES = {
     "switch_color with notes": (switch_color, {"name": "web", "color": "green", "wait": False, "annotations": {"a/b": "c"}}),
     "switch_color notes alone": (switch_color, {"name": "web", "color": "blue", "annotations": {"a/b": "c"}}),
     "clone_workload": (clone_workload, {"name": "web-red", "source": "web-blue", "labels": {"version": "red"}}),
+    "clone_workload beside a Service": (clone_workload, {"name": "web-red", "source": "web-blue", "beside": "web", "suffix": "red"}),
+    "clone_workload absent": (clone_workload, {"name": "web-copy", "source": "web-blue", "state": "absent"}),
+    "clone_service": (clone_service, {"name": "web-green", "source": "web", "labels": {"version": "green"}}),
+    "clone_service absent": (clone_service, {"name": "web-copy", "source": "web", "state": "absent"}),
     "release_lock": (release_lock, {"name": "web", "holder": "me"}),
     "mark_released": (mark_released, {"name": "web-blue"}),
     "mark_released with an image": (mark_released, {"name": "web-blue", "images": ["podinfo:2.0.0"]}),
@@ -96,7 +107,7 @@ def test_changes_once_and_check_mode_predicts_it(step: Any, given: dict[str, Any
     assert again.before == again.after
 
 
-FOREIGN = {name: case for name, case in CHANGES.items() if case[0] not in (clone_workload, release_lock)}
+FOREIGN = {name: case for name, case in CHANGES.items() if case[0] not in (clone_service, clone_workload, release_lock)}
 
 
 @pytest.mark.parametrize(("step", "given"), FOREIGN.values(), ids=FOREIGN)
@@ -197,7 +208,7 @@ REFUSED = {
     ),
     "min_ready not met": (switch_color, {"name": "web", "color": "green", "min_ready": 4}, "has 3 ready pods and 4 are needed"),
     "negative min_ready": (switch_color, {"name": "web", "color": "green", "min_ready": -1}, "min_ready must be 0 or more"),
-    "missing workload": (wait_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "missing workload": (wait_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-copy, web-green"),
     "zero timeout": (wait_rollout, {"name": "web-blue", "timeout": 0}, "timeout must be more than 0"),
     "bad expression": (smoke_test, {"name": "web-blue", "json": {"a[": 1}}, "is not JMESPath"),
     "no name": (smoke_test, {}, "needs name, the workload whose pod is asked"),
@@ -210,6 +221,51 @@ REFUSED = {
         "cannot be a copy of itself",
     ),
     "copy with the same label": (clone_workload, {"name": "x", "source": "web-blue", "labels": {"version": "blue"}}, "whose value differs"),
+    "copy told apart by nothing": (clone_workload, {"name": "x", "source": "web-blue"}, "none of them is given"),
+    "copy told apart twice": (
+        clone_workload,
+        {"name": "x", "source": "web-blue", "beside": "web", "behind": "web"},
+        "beside and behind are given",
+    ),
+    "copy behind a Service that selects by all labels": (
+        clone_workload,
+        {"name": "x", "source": "web-blue", "behind": "web"},
+        "deploy it again with one label more",
+    ),
+    "copy beside a Service of others": (
+        clone_workload,
+        {"name": "x", "source": "web-green", "beside": "web"},
+        "does not lead to the pods of",
+    ),
+    "copy beside a missing Service": (
+        clone_workload,
+        {"name": "x", "source": "web-blue", "beside": "nope"},
+        "Services in namespace shop: web",
+    ),
+    "copy by a suffix that no label has": (
+        clone_workload,
+        {"name": "x", "source": "web-blue", "beside": "web", "suffix": "a b"},
+        "cannot be the value of label app",
+    ),
+    "deletion of what is no copy": (
+        clone_workload,
+        {"name": "web-green", "source": "web-blue", "state": "absent"},
+        "Deployment shop/web-green is not a copy of Deployment shop/web-blue (it has no annotation progressive.delivery/copied-from)",
+    ),
+    "deletion of another's copy": (
+        clone_service,
+        {"name": "web-copy", "source": "shop", "state": "absent"},
+        "Service shop/web-copy is not a copy of Service shop/shop (it is one of web), so it stays",
+    ),
+    "deletion of the source": (clone_service, {"name": "web", "source": "web", "state": "absent"}, "source and name must differ"),
+    "Service with the same labels": (clone_service, {"name": "x", "source": "web", "labels": {"version": "blue"}}, "whose value differs"),
+    "Service without labels": (clone_service, {"name": "x", "source": "web"}, "needs labels"),
+    "Service of a missing one": (clone_service, {"name": "x", "source": "no", "labels": {"a": "b"}}, "Services in namespace shop: web"),
+    "Service that is another's": (
+        clone_service,
+        {"name": "web-copy", "source": "web", "labels": {"version": "red"}},
+        'selects pods with version="copy" and not "red"',
+    ),
     "copy by a foreign label": (
         clone_workload,
         {"name": "x", "source": "web-blue", "labels": {"hue": "red"}},
@@ -222,14 +278,16 @@ REFUSED = {
     ),
     "undo to revision 0": (undo_rollout, {"name": "web-blue", "to_revision": 0}, "to_revision must be 1 or more, got 0"),
     "undo without a revision before": (undo_rollout, {"name": "web-green"}, "has no revision before 1 (app podinfo:2.0.0) to go back to"),
-    "undo of a missing Deployment": (undo_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
-    "pause of a missing Deployment": (pause_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "undo of a missing Deployment": (undo_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-copy, web-green"),
+    "pause of a missing Deployment": (pause_rollout, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-copy, web-green"),
     "no image to mark": (mark_released, {"name": "web-blue", "images": ["No Image"]}, "is not an image reference"),
     "missing workload to mark": (mark_released, {"name": "nope"}, "Deployment shop/nope does not exist"),
-    "practices of a missing workload": (practices_info, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-green"),
+    "practices of a missing workload": (practices_info, {"name": "nope"}, "Deployments in namespace shop: web-blue, web-copy, web-green"),
     "image and images": (practices_info, {"name": "web-blue", "image": "a:1", "images": {"app": "a:1"}}, "give one of them"),
     "staged nowhere": (practices_info, {"name": "web-blue", "checks": ["staged"]}, "the check staged needs staged"),
     "no delay": (practices_info, {"name": "web-blue", "stop_delay": 0}, "stop_delay must be more than 0 seconds"),
+    "load on no address": (load_test, {"url": "web"}, "url must start with http:// or https://"),
+    "load without a connection": (load_test, {"url": "http://web/", "concurrency": 0}, "concurrency must be between 1 and 256"),
     "negative interval": (observe_workload, {"name": "web-blue", "interval": 0}, "interval must be more than 0"),
 }
 
@@ -575,6 +633,24 @@ def test_a_stuck_pod_is_deleted_once_also_when_the_undo_was_done_before() -> Non
     assert not undo_rollout.execute(given, cluster, False).changed
 
 
+def test_a_release_deletes_the_pod_that_would_keep_a_stateful_set_from_it() -> None:
+    cluster, ref = stuck()
+    owner = cluster.get(Ref("StatefulSet", "shop", "web"))
+    given = options(set_image, kind="StatefulSet", name="web", images={"*": "podinfo:3.0.0"}, delete_stuck_pods=True)
+    foreseen = set_image.execute(given, cluster, True)
+    assert foreseen.changed and foreseen.before["stuck_pods"] == ["web-1"] and cluster.writes == []
+    # As the controller leaves it after the image came.
+    owner["spec"]["template"]["spec"]["containers"][0]["image"] = "podinfo:3.0.0"
+    owner["status"].update(updateRevision="web-c", currentRevision="web-a")
+    cluster.put(controller_revision(owner, 3, "c", "podinfo:3.0.0"))
+    cluster.put(owner)
+    assert not set_image.execute({**given, "delete_stuck_pods": False}, cluster, False).changed
+    done = set_image.execute(given, cluster, False)
+    assert done.changed and done.after["stuck_pods"] == [] and "deleted pod web-1" in done.actions[-1], done
+    assert cluster.writes == [("delete", ref)]
+    assert not set_image.execute(given, cluster, False).changed
+
+
 def test_a_stuck_pod_that_came_back_well_is_not_deleted() -> None:
     cluster, ref = stuck()
     delete = cluster.delete
@@ -612,7 +688,9 @@ def test_a_paused_deployment_goes_on() -> None:
 
 
 STEPS = (
+    clone_service,
     clone_workload,
+    load_test,
     mark_released,
     observe_workload,
     pause_rollout,
@@ -621,6 +699,8 @@ STEPS = (
     rollout_info,
     route_info,
     scale,
+    set_audience,
+    set_canary_weight,
     set_image,
     set_strategy,
     smoke_test,

@@ -167,7 +167,10 @@ MISSING: dict[str, tuple[dict[str, Any], str]] = {
         "whether there is one is not known",
     ),
     "canary and metrics": ({"risky": True}, "nobody has said whether something measures"),
-    "canary and its playbook": ({"risky": True}, "this collection has none for Canary yet"),
+    "a playbook": (
+        {"risky": True, "metrics": True, "api_groups": [*GATEWAY, "flagger.app"], "routes": {**NO_ROUTES, "http_routes": ["web"]}},
+        "this collection has none for Canary by Flagger yet",
+    ),
     "a wish for an instant way back": (
         {"instant_rollback": True, "capacity": room(1)},
         "For an instant way back: twice the resources",

@@ -20,7 +20,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.plan.revision
     revisions_in,
     template_of,
 )
-from ansible_collections.progressive.delivery.plugins.module_utils.plan.undo import Asked, plan_undo, stuck_pods
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.undo import Asked, plan_undo, stuck_pods, superseded_pods
 from support.fake import FakeCluster
 from support.objects import controller_revision, deployment, pod, replica_set
 
@@ -288,6 +288,27 @@ def test_stuck_pods_are_those_that_an_ordered_stateful_set_waits_for() -> None:
     assert names(podManagementPolicy="Parallel") == names(updateStrategy={"type": "OnDelete"}) == names(target="") == []
     assert names(updateStrategy={"rollingUpdate": {"partition": 2}}) == []
     assert stuck_pods({**owner, "kind": "Deployment"}, pods, "web-a") == []
+
+
+def test_a_release_deletes_what_was_never_rolled_out_whole_or_can_never_start() -> None:
+    owner, _revisions = web("web:1", "web:2", "web:3", kind="StatefulSet")
+    owner["status"] = {**owner.get("status", {}), "currentRevision": "web-a"}
+
+    def made(name: str, digest: str, **status: Any) -> dict[str, Any]:
+        found = pod(name, {"controller-revision-hash": digest}, ready=False)
+        found["metadata"]["ownerReferences"] = [{"controller": True, "uid": "uid-web"}]
+        found["status"].update(status)
+        return found
+
+    waiting = {"containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
+    slow, broken, unproven, newest = (
+        made("web-0", "web-a"),
+        made("web-1", "web-a", **waiting),
+        made("web-2", "web-b"),
+        made("web-3", "web-c"),
+    )
+    found = superseded_pods(owner, [slow, broken, unproven, newest], "web-c")
+    assert [entry["metadata"]["name"] for entry in found] == ["web-1", "web-2"]
 
 
 # -- the difference in the words of the domain ---------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils import waiting
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError, Forbidden, Unavailable
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Query, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.availability import Availability
@@ -317,6 +318,45 @@ def test_a_grace_longer_than_a_slice_comes_to_its_end() -> None:
     with pytest.raises(DeliveryError, match="Unschedulable for pod new-0: 0/1 nodes are available; add nodes") as caught:
         in_slices(cluster, unschedulable_grace=1.5)
     assert caught.value.reason == "Unschedulable" and 1.3 <= time.monotonic() - started < 3
+
+
+QUOTA_FULL = {
+    "type": "ReplicaFailure",
+    "status": "True",
+    "reason": "FailedCreate",
+    "message": 'pods "new-1" is forbidden: exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3',
+}
+
+
+def full_quota(used: str) -> dict[str, Any]:
+    """Return a quota of three pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "small", "namespace": "shop"},
+        "status": {"hard": {"pods": "3"}, "used": {"pods": used}},
+    }
+
+
+def test_a_quota_that_stays_full_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "QUOTA_GRACE", 0.3)
+    cluster = Shop()
+    cluster.set(conditions=[QUOTA_FULL])
+    cluster.put(full_quota("3"))
+    with pytest.raises(DeliveryError, match="exceeded quota: small.*raise the quota") as caught:
+        run(cluster)
+    assert caught.value.reason == "FailedCreate"
+
+
+def test_a_refusal_by_a_quota_that_has_room_again_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "QUOTA_GRACE", 0.1)
+    cluster = Shop()
+    cluster.set(conditions=[QUOTA_FULL])
+    cluster.put(full_quota("2"))
+    done = {key: 3 for key in ("updatedReplicas", "readyReplicas", "availableReplicas")}
+    thread = later(lambda: None, lambda: cluster.set(conditions=[], **done), pause=1.2)
+    assert run(cluster)["status"]["phase"] == "complete"
+    thread.join()
 
 
 def test_downtime_is_that_of_all_slices_together() -> None:

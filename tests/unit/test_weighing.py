@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from ansible_collections.progressive.delivery.plugins.module_utils import reading
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, DeliveryError, Forbidden
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.run import argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import set_canary_weight
 from support.fake import FakeCluster
-from support.routes import MANIFESTS, destination_rule, http_route, ingress_route, main_ingress, routed, virtual_service
+from support.objects import pod
+from support.routes import MANIFESTS, destination_rule, http_route, ingress_class, ingress_route, main_ingress, routed, virtual_service
 
 KIND = {"gateway_api": "HTTPRoute", "ingress_nginx": "Ingress", "istio": "VirtualService", "traefik": "IngressRoute"}
 
@@ -160,6 +163,12 @@ def test_traffic_leaves_a_canary_without_endpoints_and_comes_to_it_only_by_force
 def test_a_subset_is_made_before_requests_go_to_it() -> None:
     cluster = routed(virtual_service({"host": "web", "subset": "v1"}), destination_rule("v1"))
     given = {"provider": "istio", "stable": "v1", "canary": "v2", "canary_labels": {"version": "v2"}}
+    # That others of its Service are ready says nothing of a subset.
+    with pytest.raises(DeliveryError, match='subset "v2" of Service shop/web has no ready pods .app=web,version=v2., so VirtualService'):
+        weigh(cluster, weight=20, **given)
+    assert cluster.writes == []
+    for name in ("v1", "v2"):
+        cluster.put(pod(name, {"app": "web", "version": name}))
     assert weigh(cluster, weight=20, **given).after == {"weights": {"v1": 80, "v2": 20}}
     assert [ref.kind for _verb, ref in cluster.writes] == ["DestinationRule", "VirtualService"]
     weigh(cluster, state="absent", **given)
@@ -167,6 +176,41 @@ def test_a_subset_is_made_before_requests_go_to_it() -> None:
     assert cluster.get(Ref("DestinationRule", "shop", "web"))["spec"] == destination_rule("v1")["spec"]
 
 
+@pytest.mark.parametrize(("ages", "slept"), [([60], []), ([0.5], [2.5]), ([60, 60, 0], []), ([60, 1, 0], [2.0]), ([None], [])])
+def test_a_router_gets_time_to_know_pods_that_have_just_become_ready(
+    ages: list[float | None], slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waits = 1_800_000_000.0, []
+    monkeypatch.setattr(reading.time, "time", lambda: now)
+    monkeypatch.setattr(reading.time, "sleep", waits.append)
+    cluster = routed(http_route())
+    for number, age in enumerate(ages):
+        made = pod(f"c{number}", {"app": "web-canary"})
+        if age is not None:
+            since = datetime.fromtimestamp(now - age, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            made["status"]["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": since}]
+        cluster.put(made)
+    weigh(cluster, True, weight=20)
+    assert waits == []
+    weigh(cluster, weight=20)
+    # The API's times are whole seconds.
+    assert [round(seconds) for seconds in waits] == [round(seconds) for seconds in slept]
+    # A side that has requests already is known.
+    waits.clear()
+    weigh(cluster, weight=50)
+    assert waits == []
+
+
 def test_a_traefik_route_is_weighed_too() -> None:
     cluster = routed(ingress_route())
     assert weigh(cluster, provider="traefik", weight=100).after == {"weights": {"web": 0, "web-canary": 100}}
+
+
+def test_what_the_controller_will_not_honour_is_refused_but_taking_the_canary_out_is_not() -> None:
+    cluster = routed(http_route(), main_ingress(), ingress_class(controller="ingress.k8s.aws/alb"))
+    for check in (True, False):
+        with pytest.raises(DeliveryError, match="whose controller ingress.k8s.aws/alb does not know the annotations"):
+            weigh(cluster, check, weight=5, routes=[{"provider": "gateway_api"}, {"provider": "ingress_nginx"}])
+    assert cluster.writes == []
+    assert not weigh(cluster, provider="ingress_nginx", weight=0).changed
+    assert not weigh(cluster, provider="ingress_nginx", state="absent").changed

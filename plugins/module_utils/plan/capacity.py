@@ -202,6 +202,23 @@ def room_in_quotas(pod: Mapping[str, Any], quotas: Sequence[Manifest]) -> dict[s
     return {"name": name, "pods": pods}
 
 
+_REFUSED = re.compile(r"exceeded quota: ([^\s,]+), requested: (\S+), used:")
+
+
+def has_room_again(refusal: str, quotas: Iterable[Manifest]) -> bool:
+    """Return whether the quota by which a pod was refused, in the API server's words, has room for it now."""
+    found = _REFUSED.search(refusal)
+    if not found:
+        return False
+    name, asked = found.group(1), dict(entry.split("=", 1) for entry in found.group(2).split(",") if "=" in entry)
+    status = next((quota.get("status") or {} for quota in quotas if metadata(quota).get("name") == name), None)
+    if status is None:
+        # It was deleted.
+        return True
+    hard, used = status.get("hard") or {}, status.get("used") or {}
+    return all(quantity(used.get(what, 0)) + quantity(number) <= quantity(hard[what]) for what, number in asked.items() if what in hard)
+
+
 def per_pod(pod: Mapping[str, Any]) -> dict[str, Any]:
     """Return what one pod of this spec requests: cpu in cores, memory in bytes."""
     asked = demand(pod)

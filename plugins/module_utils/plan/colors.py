@@ -10,6 +10,11 @@ from typing import Any
 
 from ..errors import InvalidRequest, WaitFailed
 from ..model import JSON_PATCH, Change, Colors, Manifest, Ref, annotations, metadata, pointer
+from .revisions import age_of
+from .rollout import condition
+
+ROUTER_REST = 3.0
+"""Seconds for which a pod is ready before a router surely knows it. Times of the API are whole seconds, so that 3 are more than 2."""
 
 
 def as_text(value: Any) -> str:
@@ -82,6 +87,15 @@ def check_ready(ref: Ref, color: str, active: str, ready: int, active_ready: int
             ready=ready,
             needed=needed,
         )
+
+
+def too_fresh(pods: Sequence[Manifest], now: float, rest: float = ROUTER_REST) -> float:
+    """Return for how many seconds more half of the ready pods have not been ready for ``rest``; 0 where that is not known.
+
+    A router hears of pods and of routes by separate ways: one that is told of the route first has nobody to send requests to.
+    """
+    ages = sorted(age for pod in pods if (age := age_of(condition(pod, "Ready").get("lastTransitionTime") or "", now)) is not None)
+    return min(rest, max(0.0, rest - ages[len(ages) // 2])) if ages else 0.0
 
 
 def ready_addresses(slices: Sequence[Manifest]) -> set[str]:

@@ -74,7 +74,8 @@ def plan_hold(ref: Ref, lease: Manifest, holder: str, seconds: int, now: datetim
     if held and held != holder and not force:
         end = expires(lease)
         raise WaitFailed(
-            f'{ref} is held by "{held}" until {stamp(end)[:19]}Z; wait for that run to end, take it over with force, or delete the Lease'
+            f'{ref} is held by "{held}" until {stamp(end)[:19]}Z; wait for that run to end, or delete the Lease if nothing runs any more; '
+            "a way back takes it over at once"
             if end
             else f'{ref} is held by "{held}"',
             reason="Locked",

@@ -91,6 +91,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="step by step",
             tools="metrics",
             suits="risky changes",
+            playbook="progressive.delivery.canary",
         ),
         Strategy(
             "flagger",
@@ -115,6 +116,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="by metrics",
             tools="a router (header, cookie)",
             suits="which of two variants is better",
+            playbook="progressive.delivery.ab_test",
         ),
         Strategy(
             "shadow",
@@ -127,6 +129,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="copied requests",
             tools="a router (mirror)",
             suits="a rehearsal that no user sees",
+            playbook="progressive.delivery.shadow",
         ),
     )
 }

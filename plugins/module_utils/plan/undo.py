@@ -18,7 +18,7 @@ from .differences import template_changes
 from .masking import masked_text
 from .released import released_images
 from .revisions import Revision, is_numbered, live_revision, named_images, named_revisions, next_number, note_of, revisions_in, template_of
-from .rollout import CONTROLLER_HASH, is_owned, is_ready, is_terminating, template_images
+from .rollout import CONTROLLER_HASH, is_owned, is_ready, is_terminating, pod_trouble, template_images
 from .workload import check_image
 
 
@@ -98,7 +98,7 @@ def plan_undo(ref: Ref, workload: Manifest, manifests: Sequence[Manifest], asked
     if asked.to_revision is None and back is not None:
         return seen.left(
             f"{ref} was taken back from revision {seen.record.get('from')} to {seen.record.get('to')} and nothing was released"
-            f" since: nothing was undone; to go back further, name to_revision: {_others(seen, back.name)}",
+            f" since: nothing was undone; to go back further, name one of its revisions: {_others(seen, back.name)}",
             back.name,
             back,
         )
@@ -244,6 +244,16 @@ def stuck_pods(workload: Manifest, pods: Sequence[Manifest], target: str) -> lis
         and labels(pod).get(CONTROLLER_HASH) != target
         and _ordinal(pod) >= partition
     ]
+
+
+def superseded_pods(workload: Manifest, pods: Sequence[Manifest], target: str) -> list[Manifest]:
+    """Return the stuck pods that a release may delete on its way to ``target``, since nobody can want them any more.
+
+    Those are of a revision that was never rolled out whole, or can never become ready. One of the revision that was, and that is
+    only slow to come up, may be busy with its data: it is waited for.
+    """
+    proven = (workload.get("status") or {}).get("currentRevision")
+    return [pod for pod in stuck_pods(workload, pods, target) if labels(pod).get(CONTROLLER_HASH) != proven or pod_trouble([pod])]
 
 
 def waits_for_each_pod(workload: Manifest) -> bool:

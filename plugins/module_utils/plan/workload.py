@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes to a workload: its images, its number of replicas, and a copy of it under another name."""
+"""Changes to a workload: its images, and its number of replicas."""
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import CHANGE_CAUSE, JSON_PATCH, REVISION, STRATEGIC_PATCH, UNDONE, Change, Manifest, Ref, annotations, metadata
+from ..model import CHANGE_CAUSE, JSON_PATCH, STRATEGIC_PATCH, Change, Manifest, Ref, metadata
 from .rollout import template_images
 
 # The grammar of github.com/distribution/reference: domain[:port]/path[:tag][@digest].
@@ -19,8 +18,6 @@ _REFERENCE = re.compile(
     rf"^(?:{_DOMAIN}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@[A-Za-z][A-Za-z0-9]*:[0-9a-fA-F]{{32,}})?$"
 )
 LARGEST = 2**31 - 1
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-COPIED_FROM = "progressive.delivery/copied-from"
 
 
 def check_image(image: Any, where: str) -> str:
@@ -132,51 +129,3 @@ def is_autoscaler_of(autoscaler: Manifest, ref: Ref) -> bool:
     """Return whether a HorizontalPodAutoscaler scales the workload."""
     target = (autoscaler.get("spec") or {}).get("scaleTargetRef") or {}
     return target.get("kind") == ref.kind and target.get("name") == ref.name
-
-
-def copy_of(source: Manifest, name: str, new_labels: Mapping[str, str], replicas: int, images: Mapping[str, Any] | None = None) -> Manifest:
-    """Return a Deployment like ``source`` under another name, told apart from it by ``new_labels`` in its selector.
-
-    Status, identity, revision and what kubectl recorded are left behind; everything else is the source's own.
-    """
-    ref = Ref(source["kind"], metadata(source).get("namespace") or "", metadata(source)["name"])
-    selector = ((source.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-    if all(selector.get(key) == value for key, value in new_labels.items()):
-        raise InvalidRequest(f"a copy of {ref} needs at least one label whose value differs from {dict(selector)}")
-    for key in new_labels:
-        if key not in selector:
-            raise InvalidRequest(
-                f'{ref} has no label "{key}" in its selector {dict(selector)}, so the pods of a copy would be counted as its own;'
-                f" deploy it again with {key} in spec.selector.matchLabels"
-            )
-    # What says that a tool manages the source is not true of the copy: such a tool may delete it.
-    kept = {
-        key: value
-        for key, value in annotations(source).items()
-        if key not in (REVISION, LAST_APPLIED, CHANGE_CAUSE, UNDONE) and not key.startswith(("meta.helm.sh/", "argocd.argoproj.io/"))
-    }
-    twin: Manifest = {
-        "apiVersion": source.get("apiVersion") or "apps/v1",
-        "kind": source["kind"],
-        "metadata": {
-            "name": name,
-            "namespace": ref.namespace,
-            "labels": {**(metadata(source).get("labels") or {}), **_carried(metadata(source).get("labels"), new_labels)},
-            "annotations": {**kept, COPIED_FROM: ref.name},
-        },
-        "spec": copy.deepcopy(source.get("spec") or {}),
-    }
-    spec = twin["spec"]
-    spec["replicas"] = replicas
-    spec["selector"]["matchLabels"].update(new_labels)
-    spec["template"].setdefault("metadata", {}).setdefault("labels", {}).update(new_labels)
-    if images:
-        wanted = resolve_images(ref, spec["template"], images)
-        for entry in spec["template"]["spec"]["containers"] + (spec["template"]["spec"].get("initContainers") or []):
-            entry["image"] = wanted.get(entry["name"], entry.get("image"))
-    return twin
-
-
-def _carried(present: Mapping[str, str] | None, new_labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the new labels that the object's own metadata also carries."""
-    return {key: value for key, value in new_labels.items() if key in (present or {})}

@@ -56,3 +56,16 @@ def _of_lists(before: list[Any], after: list[Any], path: str) -> Operations:
     for number in range(len(old), len(new)):
         found.append({"op": "add", "path": f"{path}/{start + number}", "value": new[number]})
     return found
+
+
+def dropped(wanted: Any, made: Any, path: str = "") -> list[str]:
+    """Return the places that are in ``wanted`` and not in ``made``, as ``spec.rules[1].filters``; what differs or is new is none."""
+    if isinstance(wanted, dict):
+        if not isinstance(made, dict):
+            return [path] if wanted else []
+        found = [f"{path}.{key}" for key, value in wanted.items() if key not in made and value not in (None, {}, [])]
+        return found + [place for key in wanted.keys() & made.keys() for place in dropped(wanted[key], made[key], f"{path}.{key}")]
+    if isinstance(wanted, list) and isinstance(made, list):
+        pairs = enumerate(zip(wanted, made, strict=False))
+        return [place for number, (one, other) in pairs for place in dropped(one, other, f"{path}[{number}]")]
+    return []

@@ -7,13 +7,22 @@ from types import ModuleType
 
 from ..errors import InvalidRequest
 from . import gateway_api, ingress, ingress_nginx, istio, service, traefik
+from .colored import Colored
 
-COLOR_PROVIDERS: dict[str, ModuleType] = {"ingress": ingress, "service": service}
+COLOR_PROVIDERS: dict[str, ModuleType | Colored] = {
+    "gateway_api": Colored(gateway_api.KIND, gateway_api.backends),
+    "ingress": Colored(ingress.KIND, ingress.backends),
+    "istio": Colored(istio.KIND, istio.backends, istio.color_needs),
+    "service": service,
+    "traefik": Colored(traefik.KIND, traefik.backends),
+}
+"""Providers that send all traffic to one colour. Each has KIND, others, read, operations, slices_of."""
 ROUTERS: dict[str, ModuleType] = {"gateway_api": gateway_api, "ingress_nginx": ingress_nginx, "istio": istio, "traefik": traefik}
-"""Providers that split the requests of a route. Each has KIND, rules, needs, service_of, split, weighted."""
+"""Providers that split the requests of a route. Each has KIND, rules, needs, known, backends, service_of,
+split, weighted, audience, mirrored, unfit."""
 
 
-def color_provider(name: str) -> ModuleType:
+def color_provider(name: str) -> ModuleType | Colored:
     """Return the provider that switches colours, or raise InvalidRequest."""
     if name not in COLOR_PROVIDERS:
         raise InvalidRequest(f'there is no provider "{name}"; provider is one of {", ".join(sorted(COLOR_PROVIDERS))}')

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Colors, Manifest, Ref, Wanted, metadata, pointer
+from ..model import Colors, Manifest, Query, Ref, Wanted, metadata, pointer
 
 KIND = "Service"
 
@@ -15,8 +15,8 @@ KIND = "Service"
 def read(ref: Ref, manifest: Manifest, _services: Sequence[Manifest], wanted: Wanted) -> Colors:
     """Return the colour that the Service selects, and how the pods of any colour are found."""
     selector = dict((manifest.get("spec") or {}).get("selector") or {})
-    if wanted.host or wanted.path or wanted.services:
-        raise InvalidRequest(f"rule_host, rule_path and services are for provider ingress; {ref} is switched by its selector")
+    if wanted.host or wanted.path or wanted.rule or wanted.services:
+        raise InvalidRequest(f"rule, rule_host, rule_path and services are for the providers of routes; {ref} is switched by its selector")
     if not selector:
         raise InvalidRequest(f"{ref} has no selector, so it cannot be switched; give it one with the label {wanted.color_label}")
     if wanted.color_label not in selector:
@@ -35,6 +35,11 @@ def operations(manifest: Manifest, colors: Colors, color: str) -> list[dict[str,
         {"op": "test", "path": path, "value": colors.active},
         {"op": "replace", "path": path, "value": color},
     ]
+
+
+def others(_ref: Ref, _manifest: Manifest) -> Sequence[Query]:
+    """Return what must be read beside the Service: nothing."""
+    return ()
 
 
 def slices_of(ref: Ref, _colors: Colors, _color: str) -> Mapping[str, str]:

@@ -173,7 +173,13 @@ def _traefik() -> list[Stage]:
             "--log.level=INFO",
         ],
         "ports": [{"name": "web", "containerPort": 80}, {"name": "metrics", "containerPort": 9100}],
-        "readinessProbe": {"httpGet": {"path": "/ping", "port": "metrics"}, "periodSeconds": 1},
+        # On a machine that is busy an answer may take more than the second that is the default.
+        "readinessProbe": {
+            "httpGet": {"path": "/ping", "port": "metrics"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True},
     }
     pod = {

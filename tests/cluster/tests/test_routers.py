@@ -27,7 +27,7 @@ from localcluster.processes import wait_until
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("DELIVERY_ROUTERS") != "1",
-    reason="builds Traefik and Istio; ask for it with DELIVERY_ROUTERS=1, or tests/tools/check.py routers",
+    reason="builds Traefik and Istio; ask for it with DELIVERY_ROUTERS=1, or tests/tools/check.py routers-lifecycle",
 )
 
 PROGRAM = str(Path(__file__).resolve().parent.parent / "cluster")

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An audience goes to the variant: requests with a header, a cookie or a parameter, or a share of the users that stays together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import InvalidRequest
+from .model import Cluster, Result, annotations
+from .routes import controllers
+from .routes.audiences import audience_of, spoken
+from .routes.rules import Audience, Documents
+from .routing import Moved, Route, check_side, let_know_of_side, move
+from .run import Progress
+from .weighing import ROUTE_TIMEOUT, measured, noted, probe_of, verb, wait_timeout
+
+
+def pick_audience(options: Mapping[str, Any], cluster: Cluster, check: bool, progress: Progress) -> Result:
+    """Set the variant's audience in the routes that the options name, all or none."""
+    wanted = wanted_audience(options)
+    probe, timeout = probe_of(options), wait_timeout(options, ROUTE_TIMEOUT)
+    stable, variant = options["stable"], options["variant"]
+    labels = {str(key): str(value) for key, value in (options.get("variant_labels") or {}).items()}
+    routes = Route.listed(options, stable, variant, labels)
+    notes = options.get("annotations") or {}
+
+    def change(route: Route, documents: Documents) -> Documents:
+        if wanted is not None:
+            route.check_controller(cluster, documents, *_features(wanted))
+        after: Documents = route.router.audience(route.ref, documents, route.sides, wanted)
+        return noted(route, after, notes) if route is routes[0] else after
+
+    def check_sides(before: list[Documents], after: list[Documents]) -> None:
+        for route, old, new in zip(routes, before, after, strict=True):
+            was, will = _audience(route, old), _audience(route, new)
+            if was != will:
+                check_side(cluster, route, new, stable if wanted is None else variant, options["force"])
+                if wanted is not None and not was and not check:
+                    let_know_of_side(cluster, route, new, variant)
+
+    moved = move(cluster, routes, change, check, check_sides)
+    result = _result(routes, moved, notes, variant)
+    if probe is None or check:
+        return result
+    share = 0.0 if wanted is None else 100.0 if wanted.weight is None else float(wanted.weight)
+    before = 0.0 if result.before and not result.before["audience"] else None
+    seen = measured(probe, str(routes[0].ref), share, before, moved.accepted, timeout, progress)
+    return Result(result.changed, result.before, result.after, result.actions, {**result.extra, **seen})
+
+
+def _features(wanted: Audience) -> tuple[str, ...]:
+    """Return what an audience needs of the controller."""
+    found = {controllers.AUDIENCE} | ({controllers.WEIGHT} if wanted.weight is not None else set())
+    return tuple(sorted(found | ({controllers.QUERY} if any(entry.where == "query" for entry in wanted.conditions) else set())))
+
+
+def wanted_audience(options: Mapping[str, Any]) -> Audience | None:
+    """Return the audience that is asked for, None for taking it out; raise InvalidRequest for none or a wrong one."""
+    if options["state"] != "absent":
+        return audience_of(options)
+    given = [name for name in ("headers", "cookies", "query", "weight") if options.get(name) not in (None, {})]
+    if given:
+        raise InvalidRequest(f"{given[0]} and state absent cannot both be; absent takes the variant's audience out, whoever it is")
+    return None
+
+
+def _features(audience: Audience) -> list[str]:
+    """Return what an audience needs of the controller."""
+    by_query = any(condition.where == "query" for condition in audience.conditions)
+    return [controllers.AUDIENCE, *([controllers.QUERY] if by_query else [])]
+
+
+def _audience(route: Route, documents: Documents) -> list[str]:
+    """Return the audience of the variant in words."""
+    return spoken(route.router.split(route.ref, documents, route.sides), route.sides)
+
+
+def _result(routes: list[Route], moved: Moved, notes: Mapping[str, Any], variant: str) -> Result:
+    """Return what the step reports: of one route its audience, of several that of each."""
+    was = [_audience(route, documents) for route, documents in zip(routes, moved.before, strict=True)]
+    will = [_audience(route, documents) for route, documents in zip(routes, moved.after, strict=True)]
+    before, after = _told(routes, was, variant), _told(routes, will, variant)
+    if notes:
+        for told, documents in ((before, moved.before[0]), (after, moved.after[0])):
+            present = annotations(documents[routes[0].ref] or {})
+            told["annotations"] = {key: present[key] for key in sorted(notes) if key in present}
+    actions = tuple(_sentence(route, new, variant) for route, old, new in zip(routes, was, will, strict=True) if old != new)
+    if moved.changed and not actions:
+        actions = tuple(f"{verb(write)} {write.ref}" for write in moved.writes)
+    return Result(moved.changed, before, after, actions, {"audience": after["audience"]})
+
+
+def _told(routes: list[Route], audiences: list[list[str]], variant: str) -> dict[str, Any]:
+    """Return the audience as a result has it: its conditions and whose it is, and with several routes also that of each."""
+    told: dict[str, Any] = {"audience": audiences[0], "variant": variant}
+    if len(routes) > 1:
+        told["routes"] = {str(route.ref): found for route, found in zip(routes, audiences, strict=True)}
+    return told
+
+
+def _sentence(route: Route, audience: list[str], variant: str) -> str:
+    """Return what was done to a route."""
+    if not audience:
+        return f"took the audience of {variant} out of {route.ref}"
+    return f"led {' and '.join(audience)} of {route.ref} to {variant}"
