@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -65,7 +66,7 @@ class Cli:
     """
 
     def __init__(self, executable: str = EXECUTABLE, snap_executable: str = SNAP, timeout: float = 300) -> None:
-        if not timeout > 0:
+        if timeout <= 0 or math.isnan(timeout):
             raise InvalidRequest(f"timeout must be more than 0 seconds, got {timeout:g}")
         self.executable = executable
         self.snap_executable = snap_executable
@@ -107,7 +108,8 @@ class Cli:
         environment = {**os.environ, "LC_ALL": "C", "LANG": "C", "TERM": "dumb"}
         environment["PATH"] = f"{environment.get('PATH') or '/usr/sbin:/usr/bin:/sbin:/bin'}:/snap/bin"
         try:
-            process = subprocess.Popen(
+            # AnsibleModule.run_command has no timeout, and leaves running what the program started.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -78,9 +78,9 @@ COMMON_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def argument_spec(options: Mapping[str, Any], common: Mapping[str, Any] = COMMON_OPTIONS) -> dict[str, Any]:
-    """Return a step's whole argument spec: its own options, and those that it has in common with its like."""
-    return {**common, **options}
+def argument_spec(options: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a step's whole argument spec: its own options, and those that it has in common with its like (by default, a cluster's)."""
+    return {**(COMMON_OPTIONS if common is None else common), **options}
 
 
 def quiet(_line: str, _news: object = None) -> None:
@@ -97,8 +97,8 @@ class QuietModule(AnsibleModule):
 def run_module(
     execute: Execute,
     options: Mapping[str, Any],
-    common: Mapping[str, Any] = COMMON_OPTIONS,
-    connector: Callable[[Mapping[str, Any]], Any] | None = None,
+    common: Mapping[str, Any] | None = None,
+    connector: Callable[[Mapping[str, Any]], Any] = connect,
 ) -> None:
     """Run a step as an ordinary module, and exit.
 
@@ -106,7 +106,7 @@ def run_module(
     """
     module = QuietModule(argument_spec=argument_spec(options, common), supports_check_mode=True)
     module.no_log_values.update(kubeconfig_secrets(module.params.get("kubeconfig")) | header_secrets(module.params))
-    outcome = perform(execute, module.params, module.check_mode, connector=connector or connect)
+    outcome = perform(execute, module.params, module.check_mode, connector=connector)
     if outcome.pop("failed", False):
         module.fail_json(**outcome)
     module.exit_json(**outcome)

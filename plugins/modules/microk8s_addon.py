@@ -38,7 +38,7 @@ options:
     choices: [present, absent]
   arguments:
     description:
-      - What it is enabled with, one word each, as in V([1.1.1.1\,8.8.8.8]) for C(dns) or V([--size, 40Gi]) for C(registry).
+      - What it is enabled with, one word each, as in C("1.1.1.1,8.8.8.8") for the addon C(dns) or C(--size) and C(40Gi) for C(registry).
         For O(state=absent), what it is disabled with.
       - Without it, arguments are not looked at.
       - Where a secret is among them, give the task C(no_log). The module itself shows none of them.
