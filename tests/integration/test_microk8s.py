@@ -134,8 +134,11 @@ def test_an_upgrade_that_cannot_go_on_ends_and_the_next_run_goes_on(tmp_path: Pa
     site = Site(tmp_path, "n1", "n2")
     site.play(channel="1.31/stable", addons=[])
     double.knob(site.root, "n1", {"stuck_pod": True})
+    site.calls()
     output = site.play(channel="1.32/stable", addons=[], fails=True)
     assert "n1 was not upgraded to 1.32/stable: draining node n1 failed" in output and "takes pods as before" in output
+    assert "Configure |" not in output, output
+    assert not [call for call in site.calls() if call[1:3] == ["snap", "refresh"]]
     assert site.state["clusters"]["n1"]["cordoned"] == []
     double.knob(site.root, "n1", {"stuck_pod": None})
     double.knob(site.root, "n2", {"store_down": True})
