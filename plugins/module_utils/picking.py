@@ -65,12 +65,6 @@ def wanted_audience(options: Mapping[str, Any]) -> Audience | None:
     return None
 
 
-def _features(audience: Audience) -> list[str]:
-    """Return what an audience needs of the controller."""
-    by_query = any(condition.where == "query" for condition in audience.conditions)
-    return [controllers.AUDIENCE, *([controllers.QUERY] if by_query else [])]
-
-
 def _audience(route: Route, documents: Documents) -> list[str]:
     """Return the audience of the variant in words."""
     return spoken(route.router.split(route.ref, documents, route.sides), route.sides)

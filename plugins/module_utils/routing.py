@@ -249,8 +249,7 @@ def move(
     with another writer everything is taken back, read and decided again.
     """
     for _attempt in range(MOST_PLANS):
-        before = [route.read(cluster) for route in routes]
-        after = [change(route, documents) for route, documents in zip(routes, before, strict=True)]
+        before, after = _changed(routes, [route.read(cluster) for route in routes], change)
         writes = _ordered(routes, before, after)
         if not writes:
             return Moved(before, after)
@@ -266,6 +265,23 @@ def move(
             continue
     names = ", ".join(str(route.ref) for route in routes)
     raise Conflict(f"{names}: changed by others {MOST_PLANS} times while this step tried to; see who else writes to it")
+
+
+def _changed(
+    routes: Sequence[Route], seen: Sequence[Documents], change: Callable[[Route, Documents], Documents]
+) -> tuple[list[Documents], list[Documents]]:
+    """Return the objects of each route before and after. Where several are of one object, each changes what the one before left."""
+    known: dict[Ref, Manifest | None] = {}
+    for documents in reversed(seen):
+        known.update(documents)
+    now = dict(known)
+    keys: list[list[Ref]] = []
+    for route, documents in zip(routes, seen, strict=True):
+        made = change(route, {ref: now[ref] for ref in documents})
+        now.update(made)
+        keys.append(list(dict.fromkeys((*documents, *made))))
+    before = [{ref: known.get(ref) for ref in refs} for refs in keys]
+    return before, [{ref: now.get(ref) for ref in refs} for refs in keys]
 
 
 def _ordered(routes: Sequence[Route], before: Sequence[Documents], after: Sequence[Documents]) -> list[Write]:

@@ -10,14 +10,14 @@ from typing import Any
 
 from .errors import DeliveryError, InvalidRequest, NotFound
 from .model import JSON_PATCH, Change, Cluster, Manifest, Ref, Result, metadata
-from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, replicas_of, total_of
+from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, parse_surge, replicas_of, total_of
 from .plan.colors import annotation_operations, as_text
 from .plan.goal import Goal
 from .plan.workload import plan_scale
 from .reading import autoscaler_of
 from .run import Progress, settle
 from .waiting import require, wait_for_rollout
-from .weighing import PODS_TIMEOUT, measured, probe_of, wait_timeout
+from .weighing import PODS_TIMEOUT, check_expected, measured, probe_of, wait_timeout
 
 # A Deployment that is not there has no pods.
 NOBODY: Manifest = {"spec": {"replicas": 0}}
@@ -66,13 +66,16 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     probe, timeout = probe_of(options), wait_timeout(options, PODS_TIMEOUT)
     service, stable = require(cluster, sides.service), require(cluster, sides.stable)
     canary = _canary_of(cluster, sides.canary, weight)
-    for ref, manifest in ((sides.stable, stable), (sides.canary, canary)):
-        if manifest is not None:
-            check_behind(sides.service, service, ref, manifest)
-            _check_autoscaler(cluster, ref)
+    check_expected(sides.service, service, options.get("if_annotations") or {})
     total = total_of(stable, canary or NOBODY, options.get("total"))
     now = Pods(replicas_of(stable), replicas_of(canary or NOBODY))
     pods = canary_replicas(total, weight or 0, 100, options["max_surge"])
+    for ref, manifest in ((sides.stable, stable), (sides.canary, canary)):
+        if manifest is not None:
+            check_behind(sides.service, service, ref, manifest)
+            # The way off the canary is open, whatever has come up since.
+            if weight and pods.weight > now.weight:
+                _check_autoscaler(cluster, ref)
     before, after = sides.told(now), sides.told(pods)
     actions: list[str] = []
     if notes:
@@ -82,14 +85,8 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     # What both sides share is noted before any pod comes or goes, and forgotten after: whoever runs this again must know it.
     if weight is not None:
         actions += _note(cluster, sides.stable, str(total), check)
-    turns = [(sides.stable, pods.stable, now.stable)]
-    turns += [(sides.canary, pods.canary, now.canary)] if canary is not None else []
-    turns.sort(key=lambda turn: turn[1] < turn[2])
-    for number, (ref, replicas, _now) in enumerate(turns):
-        change, _object = settle(cluster, ref, _planner(ref, replicas), check)
-        actions += change.actions
-        if not check and (change.changed or (replicas and not number)):
-            _wait(cluster, ref, timeout, progress, bool(actions), options["force"])
+    turn = Turn(sides, cluster, max(1, parse_surge(total, options["max_surge"])), not weight, options["force"], timeout, progress)
+    actions += turn.foreseen(now, pods) if check else turn.make(now, pods, bool(actions))
     if weight is None:
         actions += _note(cluster, sides.stable, None, check)
     extra = {"weights": after["weights"], "replicas": after["replicas"], "achieved": round(pods.weight, 2)}
@@ -100,14 +97,99 @@ def share_pods(options: Mapping[str, Any], weight: int | None, cluster: Cluster,
     return Result(bool(actions), before, after, actions, extra)
 
 
-def _canary_of(cluster: Cluster, ref: Ref, weight: int | None) -> Manifest | None:
-    """Return the canary's Deployment. One that shall get nothing may be gone already: None."""
-    try:
-        return require(cluster, ref)
-    except NotFound:
-        if weight:
-            raise
+@dataclass
+class Turn:
+    """The way from some pods to others: ``most`` more than there were at a time; ``off`` where it takes the requests off the canary."""
+
+    sides: Sides
+    cluster: Cluster
+    most: int
+    off: bool
+    force: bool
+    timeout: float
+    progress: Progress
+    changed: bool = False
+    deadline: float = 0.0
+
+    def foreseen(self, now: Pods, pods: Pods) -> list[str]:
+        """Ask the API server whether it would take the last step for both sides; return what would be done."""
+        for ref, have, want in self._both(now, pods):
+            if have != want:
+                settle(self.cluster, ref, _planner(ref, want), True)
+        return self._said(now, pods)
+
+    def make(self, now: Pods, pods: Pods, changed: bool) -> list[str]:
+        """Scale both sides; raise WaitFailed where the side that grows does not get its pods. Return what was done."""
+        self.changed = changed
+        self.deadline = time.monotonic() + self.timeout
+        both = self._both(now, pods)
+        up = [(ref, have, want) for ref, have, want in both if have < want]
+        down = [(ref, have, want) for ref, have, want in both if have > want]
+        if up and down:
+            self._exchange(up[0], down[0])
+        else:
+            for ref, _have, want in up:
+                self._scale(ref, want)
+            # A run before this one may have been killed before those that stay were ready.
+            for ref in [ref for ref, have, want in both if up or (down and have == want and want)]:
+                self._wait(ref)
+            for ref, _have, want in down:
+                self._scale(ref, want)
+        for ref, _have, _want in down + (up if self.off else []):
+            self._wait(ref, last=True)
+        return self._said(now, pods)
+
+    def _exchange(self, up: tuple[Ref, int, int], down: tuple[Ref, int, int]) -> None:
+        """Let one side grow and the other shrink, so many pods at a time.
+
+        On the way off the canary a stable that gets no pods is no reason to stay: the canary's go step by step, which makes room, and
+        the last one when a pod of stable is ready.
+        """
+        grows, has, wants = up
+        shrinks, left, least = down
+        while has < wants or left > least:
+            if has < wants:
+                has = min(wants, has + self.most)
+                self._scale(grows, has)
+            trouble = self._wait(grows)
+            floor = least if trouble is None or self._has_ready() else max(1, least)
+            if trouble is not None and left <= floor and (floor > least or has == wants):
+                raise trouble
+            left = floor if trouble is None and has == wants else max(floor, left - self.most)
+            self._scale(shrinks, left)
+
+    def _both(self, now: Pods, pods: Pods) -> list[tuple[Ref, int, int]]:
+        """Return both sides with the pods that they have and shall have; a canary that is not there, and shall have none, is left out."""
+        found = [(self.sides.stable, now.stable, pods.stable)]
+        return found + ([(self.sides.canary, now.canary, pods.canary)] if now.canary or pods.canary else [])
+
+    def _said(self, now: Pods, pods: Pods) -> list[str]:
+        """Return what a change of the pods is, one sentence a side."""
+        return [f"scaled {ref} from {have} to {want}" for ref, have, want in self._both(now, pods) if have != want]
+
+    def _scale(self, ref: Ref, replicas: int) -> None:
+        """Scale one side."""
+        change, _object = settle(self.cluster, ref, _planner(ref, replicas), False)
+        self.changed = self.changed or change.changed
+
+    def _wait(self, ref: Ref, last: bool = False) -> DeliveryError | None:
+        """Wait until the pods of a side are ready. What hinders that is raised; on the way off the canary it is returned first."""
+        if self.force:
+            return None
+        try:
+            wait_for_rollout(self.cluster, ref, max(1.0, self.deadline - time.monotonic()), Goal(), self.progress)
+        except DeliveryError as error:
+            kept = "" if last or self.off else "; no pod was taken from the other side for them"
+            failure = type(error)(f"{error.message}{kept}", error.reason, **{**error.details, "changed": self.changed})
+            if self.off and not last:
+                return failure
+            raise failure from None
         return None
+
+    def _has_ready(self) -> bool:
+        """Return whether a pod of stable is ready, which can have the requests."""
+        status = require(self.cluster, self.sides.stable).get("status") or {}
+        return bool(status.get("readyReplicas"))
 
 
 def _planner(ref: Ref, replicas: int) -> Callable[[Manifest], Change]:
@@ -142,13 +224,11 @@ def _check_autoscaler(cluster: Cluster, ref: Ref) -> None:
         )
 
 
-def _wait(cluster: Cluster, ref: Ref, timeout: float, progress: Progress, changed: bool, force: bool) -> None:
-    """Wait until the pods of a side are ready; say what stays as it was where they do not get so."""
-    if force:
-        return
+def _canary_of(cluster: Cluster, ref: Ref, weight: int | None) -> Manifest | None:
+    """Return the canary's Deployment. One that shall get nothing may be gone already: None."""
     try:
-        wait_for_rollout(cluster, ref, timeout, Goal(), progress)
-    except DeliveryError as error:
-        raise type(error)(
-            f"{error.message}; no pod was taken from the other side", error.reason, **{**error.details, "changed": changed}
-        ) from None
+        return require(cluster, ref)
+    except NotFound:
+        if weight:
+            raise
+        return None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidRequest, WaitFailed
-from .model import Cluster, Manifest, Result, annotations
+from .model import Cluster, Manifest, Ref, Result, annotations
 from .plan.colors import as_text
 from .routes import controllers
 from .routes.rules import Documents, check_weight
@@ -27,9 +27,11 @@ def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluste
     stable, canary = options["stable"], options["canary"]
     labels = {str(key): str(value) for key, value in (options.get("canary_labels") or {}).items()}
     routes = Route.listed(options, stable, canary, labels)
-    notes = options.get("annotations") or {}
+    notes, expected = options.get("annotations") or {}, options.get("if_annotations") or {}
 
     def change(route: Route, documents: Documents) -> Documents:
+        if route is routes[0]:
+            check_expected(route.ref, documents[route.ref] or {}, expected)
         if weight:
             route.check_controller(cluster, documents, controllers.WEIGHT)
         after: Documents = route.router.weighted(route.ref, documents, route.sides, weight)
@@ -104,6 +106,18 @@ def wanted_weight(options: Mapping[str, Any]) -> int | None:
         raise InvalidRequest("weight is not set; it is the percentage of the requests that go to the canary, 0 to 100")
     check_weight(options["weight"])
     return int(options["weight"])
+
+
+def check_expected(ref: Ref, manifest: Manifest, expected: Mapping[str, Any]) -> None:
+    """Raise WaitFailed (Superseded) where annotations are not what they were when somebody looked; an empty value is one not there."""
+    present = annotations(manifest)
+    for key, value in expected.items():
+        wanted = "" if value is None else as_text(value)
+        if present.get(key, "") != wanted:
+            raise WaitFailed(
+                f"{ref} has another {key} than when it was looked at: somebody else has moved it meanwhile; nothing was changed",
+                reason="Superseded",
+            )
 
 
 def noted(route: Route, documents: Documents, notes: Mapping[str, Any]) -> Documents:

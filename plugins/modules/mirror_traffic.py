@@ -19,6 +19,7 @@ description:
     which leads to where the route led; O(state=absent) gives the route back what it had and removes what was made.
   - With O(methods) a copy of the rule is put before it, for requests of these methods, and that one mirrors. Its weights are those
     of the rule, and the steps of this collection move both.
+  - The rules that M(progressive.delivery.set_audience) has put before the rule mirror too, whichever of both was set first.
   - A shadow that fails, is slow or has no pods does no harm to the live requests. Its Service must stay while it is mirrored to.
     End the mirror before you delete it.
   - A copied write is a second write. Unless O(methods) leaves them out there is a warning, since the shadow must not write where

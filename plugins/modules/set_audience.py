@@ -16,6 +16,7 @@ description:
   - V(gateway_api) gets a rule before the one that is meant, V(istio) and V(traefik) a route; it is a copy of that with its filters,
     timeouts and retries, and asks for more. V(ingress_nginx) makes a second Ingress called C(<name>-canary) from the main one and
     sets its annotations. The rules of others stay as they are, in their order.
+  - A mirror of the rule is one of its audience too. The weights of the rule are for all who are not in the audience.
   - An audience whose requests another rule would take, or that would take those of another rule, is refused.
   - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
     first is made; where one is refused none moves.

@@ -18,10 +18,10 @@ description:
     C(<name>-canary) from the main one and sets its annotations; the main Ingress carries none of them.
   - V(replicas) needs no router. Two Deployments behind one Service share its requests by their numbers of pods, so a weight is
     as close as pods can come to it, and what is achieved is returned. The side that grows gets its pods first, and only when
-    they are ready does the other one lose any.
-  - For V(ingress_nginx) a share counts for the Service: every path and Ingress of the namespace that leads to the same stable Service
-    has it. Give an application whose other paths must not have it a Service of its own for them; M(progressive.delivery.route_info)
-    names them.
+    they are ready does the other one lose any, by as many at a time as O(max_surge) says and one at least. On the way off the canary
+    a stable that cannot grow does not keep the requests there; room is made for it by the canary's pods.
+  - For V(ingress_nginx) a share counts for the whole Service, so every path and Ingress of the namespace that leads to the same
+    stable Service has it. Give paths that must not have it a Service of their own; M(progressive.delivery.route_info) names them.
   - Several routes of one application move together. All are read and checked, and each write is tried as a dry run, before the
     first is made; where one is refused none moves.
   - A side that would get more requests than before and has no ready endpoints is refused.
@@ -91,6 +91,12 @@ options:
     description:
       - Annotations that the first route gets in the same patch; for V(replicas) the Service, before any pod.
       - Text is kept as it is, anything else as JSON; a null or empty value takes one away.
+    type: dict
+  if_annotations:
+    description:
+      - Move only if these annotations of the first route, for V(replicas) of the Service, are what they were when somebody looked; else
+        fail (C(Superseded)) and change nothing. It is tested in the write itself.
+      - A null or empty value means that the annotation is not there.
     type: dict
 seealso:
   - module: progressive.delivery.route_info
@@ -233,6 +239,7 @@ OPTIONS = {
     "probe": {"type": "dict", "options": PROBE_OPTIONS},
     "force": {"type": "bool", "default": False},
     "annotations": {"type": "dict"},
+    "if_annotations": {"type": "dict"},
 }
 
 

@@ -64,7 +64,7 @@ def test_a_canary_that_does_not_get_ready_takes_no_pod_from_stable(both: Shop) -
     with both.traffic(200) as traffic:
         failed = both.step(set_canary_weight, **SIDES, weight=50)
         assert failed["failed"] and failed["reason"] == "CrashLoopBackOff" and failed["changed"], failed
-        assert failed["msg"].endswith("no pod was taken from the other side")
+        assert failed["msg"].endswith("no pod was taken from the other side for them")
         back = both.step(set_canary_weight, **SIDES, state="absent")
         assert back["after"]["replicas"] == {"web-stable": 4, "web-canary": 0}
     assert traffic.seen["failed"] == 0 and set(traffic.seen["versions"]) == {STABLE}, traffic.seen

@@ -61,7 +61,7 @@ def test_the_side_that_grows_goes_first_and_the_other_when_it_is_ready(waits: li
     cluster.writes.clear()
     waits.clear()
     weigh(cluster, weight=0, max_surge="0")
-    assert [ref.name for _verb, ref in cluster.writes] == ["web", "web-canary"] and waits == ["web", "web-canary"]
+    assert [ref.name for _verb, ref in cluster.writes] == ["web", "web-canary"] and waits == ["web", "web-canary", "web"]
 
 
 def test_the_total_is_kept_whatever_surge_and_weights_come_between(waits: list[str]) -> None:
@@ -91,6 +91,70 @@ def test_where_new_pods_do_not_get_ready_the_other_side_keeps_its_own(monkeypatc
     with pytest.raises(WaitFailed, match="ImagePullBackOff; no pod was taken from the other side") as caught:
         weigh(cluster, weight=20, max_surge="0")
     assert pods(cluster) == (5, 1) and caught.value.reason == "ImagePullBackOff" and caught.value.details["changed"]
+
+
+def test_pods_change_places_so_many_at_a_time(waits: list[str]) -> None:
+    cluster = shop(stable=8)
+    most = []
+    real = cluster.patch
+
+    def counted(*given: Any, **more: Any) -> Any:
+        made = real(*given, **more)
+        most.append(sum(pods(cluster)))
+        return made
+
+    cluster.patch = counted  # type: ignore[method-assign]
+    for weight in (50, 100, 0):
+        weigh(cluster, weight=weight)
+    assert pods(cluster) == (8, 0) and max(most) == 10
+
+
+class Full(FakeCluster):
+    """A cluster with room for so many pods: those that came first have it."""
+
+    room = 5
+
+    def get(self, ref: Ref) -> Any:
+        """Return the object; stable has as many ready pods as the canary's leave room for."""
+        found = super().get(ref)
+        if ref == STABLE:
+            left = self.room - super().get(CANARY)["spec"]["replicas"]
+            found["status"]["readyReplicas"] = max(0, min(left, found["spec"]["replicas"]))
+        return found
+
+
+def test_a_stable_that_gets_no_room_is_no_reason_to_stay_on_the_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Full(*(shop(stable=0, canary=5)._objects.values()))
+    seen = []
+
+    def wait(_cluster: Any, ref: Ref, *_rest: Any) -> None:
+        found = cluster.get(ref)
+        seen.append((*pods(cluster), cluster.get(STABLE)["status"]["readyReplicas"]))
+        if ref == STABLE and found["status"]["readyReplicas"] < found["spec"]["replicas"]:
+            raise WaitFailed("quota refused", reason="FailedCreate")
+
+    monkeypatch.setattr(sharing, "wait_for_rollout", wait)
+    assert weigh(cluster, weight=0, total=5, max_surge="0").changed and pods(cluster) == (5, 0)
+    assert all(ready + canary >= 4 for _stable, canary, ready in seen), seen
+
+
+def test_an_autoscaler_that_came_up_meanwhile_does_not_close_the_way_off(waits: list[str]) -> None:
+    cluster = shop(stable=3, canary=2)
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 9}
+    cluster.put({"kind": "HorizontalPodAutoscaler", "metadata": {"name": "web", "namespace": "shop"}, "spec": spec})
+    assert weigh(cluster, weight=0, total=5).changed and pods(cluster) == (5, 0)
+    with pytest.raises(DeliveryError, match="HorizontalPodAutoscaler web, which would undo"):
+        weigh(cluster, weight=20)
+
+
+def test_pods_are_tied_to_what_was_looked_at_too(waits: list[str]) -> None:
+    cluster = shop()
+    note = {"progressive.delivery/canary": "one"}
+    weigh(cluster, weight=20, annotations=note, if_annotations={"progressive.delivery/canary": ""})
+    with pytest.raises(WaitFailed, match="has another progressive.delivery/canary than when it was looked at") as caught:
+        weigh(cluster, weight=50, if_annotations={"progressive.delivery/canary": "two"})
+    assert caught.value.reason == "Superseded"
+    assert weigh(cluster, weight=50, if_annotations=note).changed
 
 
 def test_notes_go_to_the_service_before_any_pod(waits: list[str]) -> None:

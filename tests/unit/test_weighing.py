@@ -214,3 +214,74 @@ def test_what_the_controller_will_not_honour_is_refused_but_taking_the_canary_ou
     assert cluster.writes == []
     assert not weigh(cluster, provider="ingress_nginx", weight=0).changed
     assert not weigh(cluster, provider="ingress_nginx", state="absent").changed
+
+
+def two_rules() -> Any:
+    """Return an HTTPRoute with two rules for web."""
+    route = http_route()
+    rules = route["spec"]["rules"]
+    rules.append({"name": "shop", "matches": [{"path": {"value": "/shop"}}], "backendRefs": [{"name": "web", "port": 80, "weight": 1}]})
+    rules[1]["name"] = "root"
+    return route
+
+
+def test_two_rules_of_one_route_move_as_one() -> None:
+    cluster = routed(two_rules())
+    both = {"routes": [{"rule": "root"}, {"rule": "shop"}]}
+    spec = cluster.get(Ref("HTTPRoute", "shop", "web"))["spec"]
+
+    def canaries() -> list[Any]:
+        rules = cluster.get(Ref("HTTPRoute", "shop", "web"))["spec"]["rules"]
+        return [backend.get("weight") for rule in rules for backend in rule["backendRefs"] if backend["name"] == "web-canary"]
+
+    for weight in (50, 0):
+        assert weigh(cluster, weight=weight, **both).changed and canaries() == [weight, weight]
+        assert not weigh(cluster, weight=weight, **both).changed
+    weigh(cluster, weight=50, **both)
+    assert weigh(cluster, state="absent", **both).changed and cluster.get(Ref("HTTPRoute", "shop", "web"))["spec"] == spec
+    assert [verb for verb, _ref in cluster.writes] == ["patch"] * 4
+
+
+@pytest.mark.parametrize("provider", ["gateway_api", "istio", "traefik"])
+def test_the_way_off_is_open_where_a_third_side_has_come_up(provider: str) -> None:
+    cluster = routed(MANIFESTS[provider]())
+    ref = Ref(KIND[provider], "shop", "web")
+    weigh(cluster, provider=provider, weight=20)
+    found = cluster.get(ref)
+    place = {"gateway_api": ("rules", "backendRefs"), "istio": ("http", "route"), "traefik": ("routes", "services")}[provider]
+    sides = found["spec"][place[0]][1][place[1]]
+    third = {"destination": {"host": "other"}, "weight": 10} if provider == "istio" else {"name": "other", "port": 80, "weight": 10}
+    sides.append(third)
+    cluster.put(found)
+    with pytest.raises(DeliveryError, match='also leads to "other"'):
+        weigh(cluster, provider=provider, weight=50)
+    assert weigh(cluster, provider=provider, weight=0).changed
+    sides = cluster.get(ref)["spec"][place[0]][1][place[1]]
+    assert [side["weight"] for side in sides] == [100, 0, 10]
+    assert weigh(cluster, provider=provider, state="absent").changed
+    sides = cluster.get(ref)["spec"][place[0]][1][place[1]]
+    assert [side["weight"] for side in sides] == [100, 10]
+
+
+def test_somebody_elses_canary_of_an_ingress_stays() -> None:
+    cluster = routed(main_ingress())
+    cluster.put({"kind": "Service", "metadata": {"name": "web-b", "namespace": "shop"}, "spec": {}})
+    weigh(cluster, provider="ingress_nginx", canary="web-b", weight=30, force=True)
+    twin = cluster.get(Ref("Ingress", "shop", "web-canary"))
+    with pytest.raises(DeliveryError, match="Ingress shop/web-canary already leads to web-b, and an Ingress has one canary"):
+        weigh(cluster, provider="ingress_nginx", weight=5)
+    for given in ({"weight": 0}, {"state": "absent"}):
+        found = weigh(cluster, provider="ingress_nginx", **given)
+        assert not found.changed and found.before == {"weights": {"web": 100, "web-canary": 0}}
+    assert cluster.get(Ref("Ingress", "shop", "web-canary")) == twin
+
+
+def test_a_weight_is_tied_to_what_was_looked_at() -> None:
+    cluster = routed(http_route())
+    note = {"progressive.delivery/canary": {"image": "web:2", "phase": "step"}}
+    weigh(cluster, weight=5, annotations=note, if_annotations={"progressive.delivery/canary": None})
+    assert weigh(cluster, weight=20, if_annotations=note).changed
+    weigh(cluster, weight=0, annotations={"progressive.delivery/canary": ""})
+    for check in (True, False):
+        with pytest.raises(DeliveryError, match="than when it was looked at: somebody else has moved it meanwhile; nothing was changed"):
+            weigh(cluster, check, weight=50, if_annotations=note)

@@ -14,7 +14,7 @@ from . import audiences, rewriting
 from .audiences import Asked
 from .colored import Backend
 from .rewriting import Entry
-from .rules import Audience, Condition, Documents, Methods, Mirror, Rule, Sides, Split, choose, main_of, split_of
+from .rules import Audience, Condition, Documents, Methods, Mirror, Rule, Sides, Split, choose, main_of, split_of, weigh
 
 KIND = "HTTPRoute"
 MIRROR = "RequestMirror"
@@ -115,21 +115,23 @@ def _entries(manifest: Manifest) -> list[Entry]:
 def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the route in which ``weight`` percent of the chosen rules' requests go to the canary; None takes it out."""
     after = copy.deepcopy(main_of(ref, documents))
-    for rule in choose(ref, known(ref, documents, sides), sides):
+    for rule in choose(ref, known(ref, documents, sides), sides, two=bool(weight)):
         refs = after["spec"]["rules"][rule.index]["backendRefs"]
         stable = next(entry for entry in refs if entry["name"] == sides.stable)
         canary = next((entry for entry in refs if entry["name"] == sides.canary), None)
         if weight is None:
             if canary is not None:
+                weigh(refs, stable, canary, 0)
                 refs.remove(canary)
-                stable["weight"] = 1
+                if len(refs) == 1:
+                    stable["weight"] = 1
             continue
         if canary is None:
             if weight == 0:
                 continue
             canary = {**copy.deepcopy(stable), "name": sides.canary}
             refs.insert(refs.index(stable) + 1, canary)
-        stable["weight"], canary["weight"] = 100 - weight, weight
+        weigh(refs, stable, canary, weight)
     return {**documents, ref: after}
 
 

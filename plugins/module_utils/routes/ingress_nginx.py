@@ -79,7 +79,7 @@ def split(ref: Ref, documents: Documents, sides: Sides) -> Split:
     check_main(ref, manifest)
     chosen = choose(ref, rules(manifest), sides)
     share = 0.0
-    if canary is not None and annotations(canary).get(CANARY) == "true":
+    if canary is not None and annotations(canary).get(CANARY) == "true" and _backend_of(canary) == sides.canary:
         share = 100.0 * _number(canary, WEIGHT, 0) / (_number(canary, TOTAL, 100) or 100)
     matches = _matches(manifest, canary, sides) if canary is not None and annotations(canary).get(CANARY) == "true" else ()
     return Split({sides.stable: 100.0 - share, sides.canary: share}, matches, rules=tuple(str(rule.index) for rule in chosen))
@@ -113,6 +113,25 @@ def _number(manifest: Manifest, key: str, default: int) -> int:
 
 def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the documents in which the canary's Ingress has a weight; None takes it away.
+
+    One that leads to others, or picks an audience, stays as it is; a weight beside it is refused.
+    """
+    canary = documents.get(twin(ref))
+    if canary is not None and annotations(canary).get(CANARY) == "true":
+        to = _backend_of(canary)
+        picks = any(key in annotations(canary) for key in (*MATCHES, KEEPS))
+        if to != sides.canary or picks:
+            if not weight:
+                check_main(ref, main_of(ref, documents))
+                choose(ref, rules(main_of(ref, documents)), sides)
+                return documents
+            what = f"leads to {to}" if to != sides.canary else "picks an audience"
+            raise InvalidRequest(f"{twin(ref)} already {what}, and an Ingress has one canary; end that first, or name the right sides")
+    return _weighted(ref, documents, sides, weight)
+
+
+def _weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
+    """Return the documents in which the canary's Ingress has a weight, whoever else it is for; None takes it away.
 
     It is made from the main one, of the chosen paths alone.
     """
@@ -193,12 +212,12 @@ def audience(ref: Ref, documents: Documents, sides: Sides, wanted: Audience | No
         )
     without: Documents = {**documents, ref: _kept(manifest, None, canary)}
     if wanted is None:
-        return weighted(ref, without, sides, None)
+        return _weighted(ref, without, sides, None)
     notes = {BY_HEADER: "", BY_VALUE: "", BY_PATTERN: "", BY_COOKIE: "", KEEPS: ""}
     notes.update(_notes(ref, wanted))
     if wanted.conditions:
         _check_below(ref, manifest, sides)
-    after = dict(weighted(ref, without, sides, wanted.weight or 1))
+    after = dict(_weighted(ref, without, sides, wanted.weight or 1))
     made = copy.deepcopy(after[twin(ref)] or {})
     there = {**annotations(made), **notes}
     there[WEIGHT] = there[WEIGHT] if wanted.weight is not None else "0"

@@ -13,7 +13,7 @@ from . import audiences, rewriting
 from .audiences import Asked
 from .colored import Backend
 from .rewriting import Entry
-from .rules import Audience, Condition, Documents, Methods, Mirror, Rule, Sides, Split, choose, main_of, split_of
+from .rules import Audience, Condition, Documents, Methods, Mirror, Rule, Sides, Split, choose, main_of, split_of, weigh
 
 KIND = "VirtualService"
 SUBSETS = "DestinationRule"
@@ -186,15 +186,17 @@ def _entries(manifest: Manifest) -> list[Entry]:
 def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -> Documents:
     """Return the VirtualService in which ``weight`` percent go to the canary; None takes it out."""
     after = copy.deepcopy(main_of(ref, documents))
-    for rule in choose(ref, known(ref, documents, sides), sides):
+    for rule in choose(ref, known(ref, documents, sides), sides, two=bool(weight)):
         routes = after["spec"]["http"][rule.index]["route"]
         stable = next(entry for entry in routes if side(entry["destination"]) == sides.stable)
         canary = next((entry for entry in routes if side(entry["destination"]) == sides.canary), None)
         host, is_subset = stable["destination"].get("host") or "", bool(stable["destination"].get("subset"))
         if weight is None:
             if canary is not None:
+                weigh(routes, stable, canary, 0, 0)
                 routes.remove(canary)
-                stable.pop("weight", None)
+                if len(routes) == 1:
+                    stable.pop("weight", None)
             if is_subset:
                 documents = _subset(ref, documents, host, sides, wanted=False)
             continue
@@ -205,7 +207,7 @@ def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -
                 documents = _subset(ref, documents, host, sides, wanted=True)
             canary = {**copy.deepcopy(stable), "destination": _twin(stable["destination"], sides)}
             routes.insert(routes.index(stable) + 1, canary)
-        stable["weight"], canary["weight"] = 100 - weight, weight
+        weigh(routes, stable, canary, weight, 0)
     return {**documents, ref: after}
 
 

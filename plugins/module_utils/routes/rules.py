@@ -171,6 +171,18 @@ def choose(ref: Ref, rules: Sequence[Rule], sides: Sides, two: bool = True) -> l
     return mine + [rule for rule in rules if rule.copy_of in chosen and rule.audience_of is None]
 
 
+def weigh(backends: Sequence[dict[str, Any]], stable: dict[str, Any], canary: dict[str, Any], weight: int, default: int = 1) -> None:
+    """Give both sides their weights. Between more than two, which only 0 can be, stable gets what the canary had.
+
+    ``default`` is what counts where no weight is written.
+    """
+    if len(backends) <= 2:
+        stable["weight"], canary["weight"] = 100 - weight, weight
+        return
+    had = [default if side.get("weight") is None else side["weight"] for side in (stable, canary)]
+    stable["weight"], canary["weight"] = sum(had), 0
+
+
 def numbered(rules: Sequence[Rule]) -> list[Rule]:
     """Return the rules with the numbers by which they are named: only those count that somebody has written."""
     own = [rule.index for rule in rules if rule.copy_of is None and rule.audience_of is None]
@@ -212,8 +224,9 @@ def percentages(weights: Mapping[str, int]) -> dict[str, float]:
 
 def split_of(ref: Ref, rules: Sequence[Rule], sides: Sides) -> Split:
     """Return who gets what by the chosen rules of a route whose rules have weighted backends: by weight, by audience, and copies."""
-    chosen = choose(ref, rules, sides)
-    weights = percentages({name: chosen[0].weights.get(name, 0) for name in (sides.stable, sides.canary)})
+    chosen = choose(ref, rules, sides, two=False)
+    shares = percentages(chosen[0].weights)
+    weights = {name: shares.get(name, 0.0) for name in (sides.stable, sides.canary)}
     matches = tuple(match_of(rule.extras, next(iter(rule.weights))) for rule in rules if rule.audience_of == chosen[0].index)
     mirror = mirror_to(chosen, sides.canary) or next((entry for rule in chosen for entry in rule.mirrors), None)
     return Split(weights, matches, mirror, tuple(str(rule.number) for rule in chosen if rule.copy_of is None))

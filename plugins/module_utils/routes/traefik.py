@@ -19,7 +19,7 @@ from . import audiences, rewriting, traefik_services
 from .audiences import Asked
 from .colored import Backend
 from .rewriting import Entry
-from .rules import Audience, Condition, Documents, Mirror, Rule, Sides, Split, choose, main_of, marked, match_of, split_of
+from .rules import Audience, Condition, Documents, Mirror, Rule, Sides, Split, choose, main_of, marked, match_of, split_of, weigh
 from .traefik_services import MIRRORING, STICKY, behind, folded, plain, routes_of, unfolded
 
 KIND = "IngressRoute"
@@ -127,7 +127,7 @@ def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -
     """Return the objects in which ``weight`` percent go to the canary, where its weights stand; None takes it out."""
     main_of(ref, documents)
     after = {key: copy.deepcopy(manifest) for key, manifest in documents.items()}
-    for rule in choose(ref, known(ref, after, sides), sides):
+    for rule in choose(ref, known(ref, after, sides), sides, two=bool(weight)):
         services, _mirrors, passed = behind(ref, after, main_of(ref, after)["spec"]["routes"][rule.index])
         stable = next(entry for entry in services if entry["name"] == sides.stable)
         canary = next((entry for entry in services if entry["name"] == sides.canary), None)
@@ -143,15 +143,17 @@ def weighted(ref: Ref, documents: Documents, sides: Sides, weight: int | None) -
             )
         if weight is None:
             if canary is not None:
+                weigh(services, stable, canary, 0)
                 services.remove(canary)
-                stable.pop("weight", None)
+                if len(services) == 1:
+                    stable.pop("weight", None)
             continue
         if canary is None:
             if weight == 0:
                 continue
             canary = {**copy.deepcopy(stable), "name": sides.canary}
             services.insert(services.index(stable) + 1, canary)
-        stable["weight"], canary["weight"] = 100 - weight, weight
+        weigh(services, stable, canary, weight)
     return after
 
 
