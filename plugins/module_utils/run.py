@@ -78,9 +78,9 @@ COMMON_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def argument_spec(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's whole argument spec."""
-    return {**COMMON_OPTIONS, **options}
+def argument_spec(options: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a step's whole argument spec: its own options, and those that it has in common with its like (by default, a cluster's)."""
+    return {**(COMMON_OPTIONS if common is None else common), **options}
 
 
 def quiet(_line: str, _news: object = None) -> None:
@@ -94,11 +94,19 @@ class QuietModule(AnsibleModule):
         """Log nothing."""
 
 
-def run_module(execute: Execute, options: Mapping[str, Any]) -> None:
-    """Run a step as an ordinary module, and exit."""
-    module = QuietModule(argument_spec=argument_spec(options), supports_check_mode=True)
+def run_module(
+    execute: Execute,
+    options: Mapping[str, Any],
+    common: Mapping[str, Any] | None = None,
+    connector: Callable[[Mapping[str, Any]], Any] = connect,
+) -> None:
+    """Run a step as an ordinary module, and exit.
+
+    A step that works on something else than a cluster says by ``connector`` on what, and by ``common`` by which options.
+    """
+    module = QuietModule(argument_spec=argument_spec(options, common), supports_check_mode=True)
     module.no_log_values.update(kubeconfig_secrets(module.params.get("kubeconfig")) | header_secrets(module.params))
-    outcome = perform(execute, module.params, module.check_mode)
+    outcome = perform(execute, module.params, module.check_mode, connector=connector)
     if outcome.pop("failed", False):
         module.fail_json(**outcome)
     module.exit_json(**outcome)
@@ -129,9 +137,12 @@ def perform(
     options: Mapping[str, Any],
     check: bool,
     progress: Progress = quiet,
-    connector: Callable[[Mapping[str, Any]], Cluster] = connect,
+    connector: Callable[[Mapping[str, Any]], Any] = connect,
 ) -> dict[str, Any]:
-    """Connect, run the step, and return its outcome as Ansible has it; ``failed`` with one sentence on an error."""
+    """Connect, run the step, and return its outcome as Ansible has it; ``failed`` with one sentence on an error.
+
+    ``connector`` returns what the step works on: a Cluster, or anything else that can be closed.
+    """
     if KUBERNETES_IMPORT_ERROR and connector is connect:
         return {"failed": True, "changed": False, "msg": missing_required_lib("kubernetes"), "exception": KUBERNETES_IMPORT_ERROR}
     started = time.monotonic()
@@ -139,7 +150,9 @@ def perform(
     try:
         cluster = connector(options)
         _check_numbers(options)
-        chosen = {**options, "namespace": options.get("namespace") or cluster.default_namespace}
+        chosen = dict(options)
+        if hasattr(cluster, "default_namespace"):
+            chosen["namespace"] = options.get("namespace") or cluster.default_namespace
         result = execute(chosen, cluster, check, progress)
     except DeliveryError as error:
         said = missing_required_lib(error.library) if isinstance(error, MissingLibrary) else error.message

@@ -12,7 +12,7 @@ from support.live import APPLICATION, ROOT, WEB, Shop
 
 pytestmark = pytest.mark.cluster
 # Whose commands are run, and looked at more closely, in a test of its own.
-ELSEWHERE = {"choosing_a_strategy.md": "test_recommend.py", "good_practices.md": "test_practices.py"}
+ELSEWHERE = {"choosing_a_strategy.md": "test_recommend.py", "good_practices.md": "test_practices.py", "microk8s.md": "test_microk8s.py"}
 # What is there when a guide begins.
 APPLICATIONS = {"blue_green.md": APPLICATION}
 
