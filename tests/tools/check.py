@@ -4,7 +4,8 @@
 
 usage: check.py [STAGE...]
 
-Without arguments it runs all but those that run only when they are named: routers-lifecycle, which makes a cluster of its own.
+Without arguments it runs all but those that run only when they are named: routers-lifecycle, which makes a cluster of its own, and microk8s,
+which tests on a double what is not finished yet.
 
 The routers have a second cluster. In the first one, their API types would change what the other tests find there, and their pods would
 take part in the times that these measure.
@@ -46,6 +47,7 @@ class Stage:
     kubeconfig: str = "DELIVERY_KUBECONFIG"
 
 
+MICROK8S = "tests/integration/test_microk8s.py"
 ROUTER_GROUPS = ("gateway.networking.k8s.io", "networking.istio.io", "traefik.io")
 DOCS = (f"{BIN}/antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "--check-extra-docs-refs", ".")
 STAGES = (
@@ -70,7 +72,7 @@ STAGES = (
     Stage("cluster", ((f"{ROOT}/tests/cluster/cluster", "up"),), cluster=True),
     Stage("contract", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, "tests/contract"),), cluster=True),
     Stage("oldest", ((f"{BIN}/nox", "--error-on-missing-interpreters", "-s", "oldest"),), cluster=True, needs=("python3.11",)),
-    Stage("integration", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, "tests/integration"),), cluster=True),
+    Stage("integration", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, f"--ignore={MICROK8S}", "tests/integration"),), cluster=True),
     # Before the scenarios that go through the routers. Once built - 20 minutes on two cores, the first time - they start in a minute.
     Stage(
         "routers",
@@ -82,6 +84,16 @@ STAGES = (
     ),
     Stage("molecule", ((f"{BIN}/python", "tests/tools/run_molecule.py"),), cluster=True),
     Stage("local-cluster", ((f"{BIN}/pytest", "-q", *ONCE_MORE, "tests/cluster/tests"),)),
+    # A double of the command of MicroK8s, where no snap can be installed.
+    Stage(
+        "microk8s",
+        (
+            (f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, MICROK8S),
+            (f"{BIN}/python", "tests/tools/run_molecule.py", "microk8s", "microk8s_failures", "microk8s_nodes", "microk8s_upgrade"),
+        ),
+        cluster=True,
+        named=True,
+    ),
     Stage("routers-lifecycle", ((f"{BIN}/pytest", "-q", "tests/cluster/tests/test_routers.py"),), named=True),
 )
 
