@@ -434,3 +434,11 @@ def test_the_way_back_of_what_was_deployed_by_others_needs_no_record(web: Shop) 
     assert seen.returncode == 0 and "broken-ready" in seen.stdout and "1.0.0" in seen.stdout, seen.stdout
     assert image(web) == "broken-ready"
     assert play(web, "rollback").returncode == 0 and image(web) == "1.0.0"
+
+
+@pytest.mark.parametrize("role", ["recreate", "rolling_update"])
+def test_the_way_back_goes_to_what_serves_and_not_to_what_somebody_put_on_it_in_vain(web: Shop, role: str) -> None:
+    assert web.step(set_image, name="web", images={"app": f"{IMAGE}:broken-ready"})["changed"]
+    done = play(web, role, "broken-crash")
+    assert done.returncode != 0 and f"it was rolled back, all pods run {IMAGE}:1.0.0 again" in done.stdout, done.stdout
+    assert image(web) == "1.0.0"
