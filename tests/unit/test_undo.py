@@ -130,6 +130,24 @@ def test_without_a_record_the_way_back_goes_to_what_serves_and_not_to_what_never
     assert plan_undo(REF, owner, revisions, Asked()).to_revision == 2
 
 
+def test_a_way_back_to_what_nothing_is_known_of_says_so_and_names_the_others() -> None:
+    owner, revisions = web("web:1", "web:2", "web:3")
+    undo = plan_undo(REF, owner, revisions, Asked())
+    assert undo.note == (
+        "nothing is recorded of revision 2: it was never released by this collection; to go to another, give to_revision"
+        " (there are: 1 (app web:1))"
+    )
+    assert undo.message.endswith(undo.note)
+    assert not plan_undo(REF, owner, revisions, Asked(to_revision=2)).note
+    # There is no other.
+    assert plan_undo(REF, owner, revisions[1:], Asked()).note.endswith("by this collection")
+    revisions[1]["status"]["readyReplicas"] = 1
+    assert not plan_undo(REF, owner, revisions, Asked()).note
+    revisions[1]["status"]["readyReplicas"] = 0
+    owner["metadata"]["annotations"][RELEASED_IMAGES] = '["web:2"]'
+    assert not plan_undo(REF, owner, revisions, Asked()).note
+
+
 def test_a_stateful_set_without_a_record_goes_back_to_what_was_rolled_out_whole() -> None:
     owner, revisions = web("web:1", "web:2", "web:3", kind="StatefulSet")
     owner["status"].update(currentRevision="web-a", currentReplicas=2, readyReplicas=2)

@@ -59,6 +59,7 @@ class Undo:
 
     ``revision`` is the number after it, None where that cannot be foreseen. ``target`` is the name of the revision that
     the workload has then; it is empty where the workload was left as it is for another reason than that it is there.
+    ``note`` says that nothing tells whether the target ever worked; it is empty where something does.
     """
 
     change: Change
@@ -69,6 +70,7 @@ class Undo:
     change_cause: str
     message: str
     target: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,16 @@ def _target(seen: _Seen, number: int | None) -> Revision:
     return found
 
 
+def _unproven(seen: _Seen, target: Revision) -> str:
+    """Return that nothing tells whether a revision ever worked, and how to name another; empty where something does."""
+    if _is_proven(seen, target) or target.name in seen.serving:
+        return ""
+    live = seen.live.name if seen.live is not None else ""
+    others = [entry for entry in seen.revisions if entry.name not in (target.name, live)]
+    way_out = f"; to go to another, give to_revision (there are: {named_revisions(others)})" if others else ""
+    return f"nothing is recorded of revision {target.number}: it was never released by this collection{way_out}"
+
+
 def _others(seen: _Seen, name: str) -> str:
     """Return the revisions other than one, as a sentence lists them."""
     return named_revisions([entry for entry in seen.revisions if entry.name != name])
@@ -228,7 +240,9 @@ def _decided(seen: _Seen, target: Revision, asked: Asked, paused: bool) -> Undo:
     message = f"{ref} went back from revision {seen.current} to revision {target.number}{later}: {named_images(target.images)}"
     patch = _patch(seen, target, cause, number, paused)
     change = Change(before, after, patch, JSON_PATCH, tuple(actions))
-    return Undo(change, seen.current, target.number, number, target.images, shown[1], message, target.name)
+    note = "" if asked.to_revision is not None else _unproven(seen, target)
+    message = "; ".join(filter(None, (message, note)))
+    return Undo(change, seen.current, target.number, number, target.images, shown[1], message, target.name, note)
 
 
 def _patch(seen: _Seen, target: Revision, cause: str, number: int | None, paused: bool) -> list[dict[str, Any]]:
