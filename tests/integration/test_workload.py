@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH
-from ansible_collections.progressive.delivery.plugins.modules import pause_rollout, release_lock, rollout_info, set_image, wait_rollout
+from ansible_collections.progressive.delivery.plugins.modules import (
+    pause_rollout,
+    release_lock,
+    rollout_info,
+    set_image,
+    undo_rollout,
+    wait_rollout,
+)
 from support import kinds
 from support.live import BIN, ROOT, Receiver, Shop, clean_environment
 
@@ -459,3 +466,13 @@ def test_a_way_back_to_what_nothing_is_known_of_says_so_in_the_words_of_the_role
 def test_a_workload_of_another_kind_is_named(web: Shop) -> None:
     done = play(web, "rolling_update", "2.0.0", kind="StatefulSet")
     assert done.returncode != 0 and "there is a Deployment web in namespace" in done.stdout, done.stdout
+
+
+def test_what_was_taken_back_to_a_dead_end_is_taken_back_to_what_serves(web: Shop) -> None:
+    for tag in ("broken-ready", "broken-crash"):
+        assert web.step(set_image, name="web", images={"app": f"{IMAGE}:{tag}"})["changed"]
+        time.sleep(2)
+    assert web.step(undo_rollout, name="web", to_revision=2)["changed"] and image(web) == "broken-ready"
+    assert play(web, "rollback").returncode == 0 and image(web) == "1.0.0"
+    again = play(web, "rollback")
+    assert again.returncode == 0 and changed(again) == 0 and image(web) == "1.0.0", again.stdout
