@@ -12,7 +12,7 @@ from typing import Any
 from .errors import InvalidRequest, NotFound, Unavailable, WaitFailed
 from .http_probe import check_expressions, commands, get_url, is_missing, mismatch, parse_exec
 from .model import Answer, Cluster, Manifest, Ref, metadata
-from .plan.rollout import is_ready
+from .plan.rollout import in_words, is_ready
 from .reading import pods_of_newest
 from .waiting import require
 
@@ -224,7 +224,7 @@ def run_test(
     last = attempts[-1]
     about = test.url if test.via == "url" else f"{test.path} of {workload_ref or 'Service ' + namespace + '/' + str(test.service)}"
     raise WaitFailed(
-        f"the smoke test of {about} via {test.via} failed {len(attempts)} times: {last['problem']}"
+        f"the smoke test of {about} via {test.via} failed {in_words(len(attempts), 'time')}: {last['problem']}"
         + (f" (answered by {last['by']})" if last["by"] else ""),
         reason="SmokeTestFailed",
         tries=attempts,

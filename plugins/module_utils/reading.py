@@ -137,8 +137,11 @@ def failure(cluster: Cluster, ref: Ref, trouble: Trouble) -> WaitFailed:
     where = where or (f" for pod {trouble.pod}" if trouble.pod else "")
     said = f'; its last words: "{trouble.log[-1].strip()[:200]}"' if trouble.log else ""
     way_out = f"; {WAY_OUT[trouble.reason]}" if trouble.reason in WAY_OUT else ""
+    words = " ".join(trouble.message.split())
+    # A message of the API may be a whole sentence, and this one goes on.
+    words = words.rstrip(".") if said or way_out else words
     return WaitFailed(
-        f"{ref} will not become ready: {trouble.reason}{where}: {' '.join(trouble.message.split())}{said}{way_out}",
+        f"{ref} will not become ready: {trouble.reason}{where}: {words}{said}{way_out}",
         reason=trouble.reason,
         pod=trouble.pod,
         container=trouble.container,

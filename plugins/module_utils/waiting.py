@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import DeliveryError, NotFound, Unavailable, WaitFailed
-from .model import Cluster, Manifest, Query, Ref, WatchEvent, metadata
+from .errors import DeliveryError, Forbidden, NotFound, Unavailable, WaitFailed
+from .model import WORKLOAD_KINDS, Cluster, Manifest, Query, Ref, WatchEvent, metadata
 from .plan.availability import Availability
 from .plan.capacity import has_room_again
 from .plan.goal import Goal
@@ -441,6 +441,21 @@ def require(cluster: Cluster, ref: Ref) -> Manifest:
             raise
         names = sorted(metadata(entry)["name"] for entry in cluster.list(Query(ref.kind, ref.namespace)).items)
         there = ", ".join(names[:10]) or "none"
+        other = _namesake(cluster, ref)
+        if other:
+            raise NotFound(
+                f"{ref} does not exist, but there is a {other} {ref.name} in namespace {ref.namespace}:"
+                f" where that is meant, set kind: {other}"
+            ) from None
         raise NotFound(f"{ref} does not exist; {ref.kind}s in namespace {ref.namespace}: {there}") from None
     manifest.setdefault("kind", ref.kind)
     return manifest
+
+
+def _namesake(cluster: Cluster, ref: Ref) -> str:
+    """Return another kind of workload that has an object of this name; empty where none has, or none may be looked at."""
+    for kind in WORKLOAD_KINDS if ref.kind in WORKLOAD_KINDS else ():
+        with contextlib.suppress(NotFound, Forbidden):
+            if kind != ref.kind and cluster.get(Ref(kind, ref.namespace, ref.name)):
+                return kind
+    return ""

@@ -37,7 +37,9 @@ options:
     required: true
   to_revision:
     description:
-      - The revision to go back to, as M(progressive.delivery.rollout_info) lists them. The default is the one before.
+      - The revision to go back to, as M(progressive.delivery.rollout_info) lists them.
+      - The default is the newest other one whose images M(progressive.delivery.mark_released) has recorded. Where there is
+        none, it is the newest other one that has ready pods now, or else the one before, and RV(note) says so.
       - One that is gone is refused, with the names of those that there are.
     type: int
   if_revision:
@@ -201,6 +203,16 @@ change_cause:
   returned: success
   type: str
   sample: release 1.0.0
+note:
+  description:
+    - That nothing tells whether the revision that was gone back to ever worked, since it is not among the images that
+      M(progressive.delivery.mark_released) records and has no ready pods; and which others there are.
+    - Empty where something tells, where O(to_revision) names the revision, and where nothing was undone.
+  returned: success
+  type: str
+  sample: >-
+    nothing is recorded of revision 2: it was never released by this collection; to go to another, give to_revision
+    (there are: 1 (app localhost:32000/podinfo:1.0.0))
 stuck_pods:
   description: The pods for which a StatefulSet waits and that have to be deleted before it goes back.
   returned: success
@@ -279,6 +291,7 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
         "to_revision": undo.to_revision,
         "images": dict(undo.images),
         "change_cause": undo.change_cause,
+        "note": undo.note,
         "stuck_pods": stuck,
     }
     summary = undo_lines({**found, "changed": changed, "before": before, "after": after})

@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH
-from ansible_collections.progressive.delivery.plugins.modules import pause_rollout, release_lock, rollout_info, set_image, wait_rollout
+from ansible_collections.progressive.delivery.plugins.modules import (
+    pause_rollout,
+    release_lock,
+    rollout_info,
+    set_image,
+    undo_rollout,
+    wait_rollout,
+)
 from support import kinds
 from support.live import BIN, ROOT, Receiver, Shop, clean_environment
 
@@ -93,6 +100,7 @@ def test_recreate_reports_the_downtime_that_the_requests_saw_and_a_rolling_updat
         done = play(web, "recreate", "2.0.0", "-v")
         assert done.returncode == 0, done.stdout
     reported = float(re.search(r'"downtime": ([\d.]+)', done.stdout).group(1))  # type: ignore[union-attr]
+    assert f"{IMAGE}:2.0.0 is released; for {reported} s no pod of Deployment web was ready" in done.stdout, done.stdout
     assert strategy(web) == {"type": "Recreate"}
     assert traffic.seen["failed"] > 0 and reported > 0
     # Two versions never answer at once.
@@ -434,3 +442,37 @@ def test_the_way_back_of_what_was_deployed_by_others_needs_no_record(web: Shop) 
     assert seen.returncode == 0 and "broken-ready" in seen.stdout and "1.0.0" in seen.stdout, seen.stdout
     assert image(web) == "broken-ready"
     assert play(web, "rollback").returncode == 0 and image(web) == "1.0.0"
+
+
+@pytest.mark.parametrize("role", ["recreate", "rolling_update"])
+def test_the_way_back_goes_to_what_serves_and_not_to_what_somebody_put_on_it_in_vain(web: Shop, role: str) -> None:
+    assert web.step(set_image, name="web", images={"app": f"{IMAGE}:broken-ready"})["changed"]
+    done = play(web, role, "broken-crash")
+    assert done.returncode != 0 and f"it was rolled back, all pods run {IMAGE}:1.0.0 again" in done.stdout, done.stdout
+    assert image(web) == "1.0.0"
+
+
+def test_a_way_back_to_what_nothing_is_known_of_says_so_in_the_words_of_the_role(web: Shop) -> None:
+    for tag in ("broken-crash", "2.0.0"):
+        assert web.step(set_image, name="web", images={"app": f"{IMAGE}:{tag}"})["changed"]
+        time.sleep(2)
+    web.step(wait_rollout, name="web", timeout=60)
+    seen = play(web, "rollback", "", "--check")
+    assert seen.returncode == 0 and "nothing is recorded of revision 2" in seen.stdout, seen.stdout
+    assert "give -e rollback_to_revision=NUMBER" in seen.stdout and f"1 (app {IMAGE}:1.0.0)" in seen.stdout, seen.stdout
+    assert play(web, "rollback", to_revision=1).returncode == 0 and image(web) == "1.0.0"
+
+
+def test_a_workload_of_another_kind_is_named(web: Shop) -> None:
+    done = play(web, "rolling_update", "2.0.0", kind="StatefulSet")
+    assert done.returncode != 0 and "there is a Deployment web in namespace" in done.stdout, done.stdout
+
+
+def test_what_was_taken_back_to_a_dead_end_is_taken_back_to_what_serves(web: Shop) -> None:
+    for tag in ("broken-ready", "broken-crash"):
+        assert web.step(set_image, name="web", images={"app": f"{IMAGE}:{tag}"})["changed"]
+        time.sleep(2)
+    assert web.step(undo_rollout, name="web", to_revision=2)["changed"] and image(web) == "broken-ready"
+    assert play(web, "rollback").returncode == 0 and image(web) == "1.0.0"
+    again = play(web, "rollback")
+    assert again.returncode == 0 and changed(again) == 0 and image(web) == "1.0.0", again.stdout

@@ -194,6 +194,7 @@ REFUSED = {
     "no image reference": (set_image, {"name": "web-blue", "images": {"app": "Not An Image"}}, "is not an image reference"),
     "empty images": (set_image, {"name": "web-blue", "images": {}}, "images is empty"),
     "missing Deployment": (set_image, {"name": "nope", "images": {"app": "a:1"}}, "Deployment shop/nope does not exist"),
+    "another kind": (rollout_info, {"kind": "DaemonSet", "name": "web-blue"}, "there is a Deployment web-blue in namespace shop"),
     "negative replicas": (scale, {"name": "web-blue", "replicas": -1}, "must be 0 or more, got -1"),
     "a profile and a limit": (set_strategy, {"name": "web-blue", "profile": "fast", "max_surge": "1"}, "leave out profile, or max_surge"),
     "no way to replace a pod": (set_strategy, {"name": "web-blue", "max_surge": "0", "max_unavailable": "0"}, "could replace no pod"),

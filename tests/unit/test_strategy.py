@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[str, Manifest | None, Manifest, str]] = {
         "Deployment",
         None,
         {"type": "Recreate", "max_surge": "1"},
-        "max_surge of Deployment shop/web belong to type RollingUpdate and not to Recreate",
+        "max_surge of Deployment shop/web belongs to type RollingUpdate and not to Recreate",
     ),
     "limits and OnDelete": (
         "StatefulSet",

@@ -12,6 +12,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.errors import
 from ansible_collections.progressive.delivery.plugins.module_utils.model import CHANGE_CAUSE, UNDONE, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.differences import template_changes
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.masking import is_secret_name, masked_text, masked_words
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.released import RELEASED_IMAGES
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.revisions import (
     history,
     is_numbered,
@@ -116,6 +117,60 @@ def test_a_template_that_got_the_number_of_the_undo_is_not_taken_for_it() -> Non
     after["metadata"]["generation"] = after["status"]["observedGeneration"] = 4
     undo = plan_undo(REF, after, revisions, Asked())
     assert undo.change.changed and (undo.from_revision, undo.to_revision) == (3, 2)
+
+
+def test_without_a_record_the_way_back_goes_to_what_serves_and_not_to_what_never_did() -> None:
+    # web:1 serves; somebody put web:2 on it, which never became ready; web:3 is the release that failed.
+    owner, revisions = web("web:1", "web:2", "web:3")
+    revisions[0]["status"]["readyReplicas"] = 2
+    undo = plan_undo(REF, owner, revisions, Asked())
+    assert (undo.to_revision, undo.images) == (1, {"app": "web:1"})
+    # What is recorded comes first.
+    owner["metadata"]["annotations"][RELEASED_IMAGES] = '["web:2"]'
+    assert plan_undo(REF, owner, revisions, Asked()).to_revision == 2
+
+
+def test_a_way_back_to_what_nothing_is_known_of_says_so_and_names_the_others() -> None:
+    owner, revisions = web("web:1", "web:2", "web:3")
+    undo = plan_undo(REF, owner, revisions, Asked())
+    assert undo.note == (
+        "nothing is recorded of revision 2: it was never released by this collection; to go to another, give to_revision"
+        " (there are: 1 (app web:1))"
+    )
+    assert undo.message.endswith(undo.note)
+    assert not plan_undo(REF, owner, revisions, Asked(to_revision=2)).note
+    # There is no other.
+    assert plan_undo(REF, owner, revisions[1:], Asked()).note.endswith("by this collection")
+    revisions[1]["status"]["readyReplicas"] = 1
+    assert not plan_undo(REF, owner, revisions, Asked()).note
+    revisions[1]["status"]["readyReplicas"] = 0
+    owner["metadata"]["annotations"][RELEASED_IMAGES] = '["web:2"]'
+    assert not plan_undo(REF, owner, revisions, Asked()).note
+
+
+def test_a_stateful_set_without_a_record_goes_back_to_what_was_rolled_out_whole() -> None:
+    owner, revisions = web("web:1", "web:2", "web:3", kind="StatefulSet")
+    owner["status"].update(currentRevision="web-a", currentReplicas=2, readyReplicas=2)
+    assert plan_undo(Ref("StatefulSet", "shop", "web"), owner, revisions, Asked()).to_revision == 1
+
+
+def test_what_was_undone_to_a_dead_end_is_undone_on_and_nothing_else_is() -> None:
+    owner, revisions = web("web:1", "web:2", "web:3")
+    after = applied(owner, plan_undo(REF, owner, revisions, Asked(to_revision=2)).change.patch)
+    renumber(revisions, "web-b", 4)
+    after["status"]["observedGeneration"] = after["metadata"]["generation"]
+    # The pods of what was left serve until those that come back are ready: no reason to go forward again.
+    revisions[2]["status"]["readyReplicas"] = 2
+    assert not plan_undo(REF, after, revisions, Asked()).change.changed
+    # Those of a third revision serve, and what was gone back to has no ready pod.
+    revisions[0]["status"]["readyReplicas"] = 2
+    assert plan_undo(REF, after, revisions, Asked()).to_revision == 1
+    # It has one, or it is recorded as released.
+    revisions[1]["status"]["readyReplicas"] = 1
+    assert not plan_undo(REF, after, revisions, Asked()).change.changed
+    revisions[1]["status"]["readyReplicas"] = 0
+    after["metadata"]["annotations"][RELEASED_IMAGES] = '["web:2"]'
+    assert not plan_undo(REF, after, revisions, Asked()).change.changed
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "7", '{"uid": "another"}', "copied"])

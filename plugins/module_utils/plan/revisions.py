@@ -195,6 +195,19 @@ def age_of(created: str, now: float | None) -> int | None:
     return max(0, int(now - then))
 
 
+def serving_revisions(workload: Manifest, manifests: Sequence[Manifest]) -> frozenset[str]:
+    """Return the names of the revisions that have ready pods, as far as the controllers say so; they do not for a DaemonSet.
+
+    A ReplicaSet counts its ready pods. A StatefulSet names the revision that was rolled out whole before the newest one.
+    """
+    if workload["kind"] == "Deployment":
+        owned = [entry for entry in manifests if is_owned(entry, workload)]
+        return frozenset(metadata(entry)["name"] for entry in owned if (entry.get("status") or {}).get("readyReplicas"))
+    status = workload.get("status") or {}
+    serves = workload["kind"] == "StatefulSet" and status.get("currentReplicas") and status.get("readyReplicas")
+    return frozenset({status["currentRevision"]} if serves and status.get("currentRevision") else ())
+
+
 def _belongs(pod: Manifest, workload: Manifest, manifests: Sequence[Manifest]) -> bool:
     """Return whether a pod that the selector finds is the workload's, or nobody's: labels of two workloads may be alike."""
     owners = [workload] if workload["kind"] != "Deployment" else [entry for entry in manifests if is_owned(entry, workload)]

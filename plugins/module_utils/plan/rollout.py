@@ -105,6 +105,11 @@ def pods_in_words(count: int, which: str = "") -> str:
     return " ".join(filter(None, (str(count), which, "pod" if count == 1 else "pods")))
 
 
+def in_words(count: int, thing: str) -> str:
+    """Return a number of things as a sentence has it: ``1 time``, ``2 times``."""
+    return f"{count} {thing}" + ("" if count == 1 else "s")
+
+
 def template_key(workload: Manifest) -> str:
     """Return a digest of the pod template: it differs when, and only when, there is another revision to roll out."""
     text = json.dumps((workload.get("spec") or {}).get("template"), sort_keys=True)
@@ -364,7 +369,8 @@ def _last_end(status: Mapping[str, Any]) -> str:
     ended = (status.get("lastState") or {}).get("terminated") or {}
     if not ended:
         return ""
-    return f"{ended.get('reason') or 'ended'} with exit code {ended.get('exitCode')}, restarted {status.get('restartCount', 0)} times"
+    restarts = in_words(status.get("restartCount", 0), "time")
+    return f"{ended.get('reason') or 'ended'} with exit code {ended.get('exitCode')}, restarted {restarts}"
 
 
 def unschedulable(pods: Iterable[Manifest]) -> Trouble | None:

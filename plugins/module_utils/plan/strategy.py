@@ -122,10 +122,11 @@ def asked_strategy(ref: Ref, options: Mapping[str, Any]) -> Strategy:
         if given[name] is not None and not 0 <= given[name] <= LARGEST:
             raise InvalidRequest(f"{name} of {ref} must be a whole number from 0 to {LARGEST}, got {given[name]}")
     rolling = [name for name in OF_ROLLING if given[name] is not None]
+    many = len(rolling) > 1
     if rolling and given["type"] not in (None, ROLLING):
         raise InvalidRequest(
-            f"{' and '.join(rolling)} of {ref} belong to type RollingUpdate and not to {given['type']};"
-            f" leave them out, or set type: RollingUpdate"
+            f"{' and '.join(rolling)} of {ref} {'belong' if many else 'belongs'} to type RollingUpdate and not to {given['type']};"
+            f" leave {'them' if many else 'it'} out, or set type: RollingUpdate"
         )
     return Strategy(**{**given, "type": given["type"] or (ROLLING if rolling else None)})
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
+from .rollout import pods_in_words
 
 LONGEST = 70
 
@@ -30,7 +31,7 @@ def rollout_lines(info: Mapping[str, Any]) -> list[str]:
     counts = ", ".join(f"{status.get(field, 0)} {field}" for field in ("updated", "ready", "available"))
     number = info.get("revision")
     lines = [f"{_name(info)}: {status['phase']}, revision {'not numbered yet' if number is None else number}"]
-    lines[0] += f", {counts} of {status.get('wanted', 0)} pods"
+    lines[0] += f", {counts} of {pods_in_words(status.get('wanted', 0))}"
     if status.get("message") not in (None, "", status["phase"]):
         lines.append(f"  {status['message']}")
     rows = [

@@ -17,7 +17,18 @@ from ..model import CHANGE_CAUSE, JSON_PATCH, UNDONE, Change, Manifest, Ref, ann
 from .differences import template_changes
 from .masking import masked_text
 from .released import released_images
-from .revisions import Revision, is_numbered, live_revision, named_images, named_revisions, next_number, note_of, revisions_in, template_of
+from .revisions import (
+    Revision,
+    is_numbered,
+    live_revision,
+    named_images,
+    named_revisions,
+    next_number,
+    note_of,
+    revisions_in,
+    serving_revisions,
+    template_of,
+)
 from .rollout import CONTROLLER_HASH, is_owned, is_ready, is_terminating, pod_trouble, template_images
 from .workload import check_image
 
@@ -48,6 +59,7 @@ class Undo:
 
     ``revision`` is the number after it, None where that cannot be foreseen. ``target`` is the name of the revision that
     the workload has then; it is empty where the workload was left as it is for another reason than that it is there.
+    ``note`` says that nothing tells whether the target ever worked; it is empty where something does.
     """
 
     change: Change
@@ -58,6 +70,7 @@ class Undo:
     change_cause: str
     message: str
     target: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class _Seen:
     current: int
     numbered: bool
     record: Mapping[str, Any] = field(default_factory=dict)
+    serving: frozenset[str] = frozenset()
 
     def left(self, message: str, target: str = "", revision: Revision | None = None) -> Undo:
         """Return that there is nothing to do, and why."""
@@ -95,7 +109,7 @@ def plan_undo(ref: Ref, workload: Manifest, manifests: Sequence[Manifest], asked
     if running:
         return seen.left(f"container {running[0]} of {ref} already runs {asked.unless_image}: nothing was undone")
     back = _undone(seen)
-    if asked.to_revision is None and back is not None:
+    if asked.to_revision is None and back is not None and not _is_dead_end(seen, back):
         return seen.left(
             f"{ref} was taken back from revision {seen.record.get('from')} to {seen.record.get('to')} and nothing was released"
             f" since: nothing was undone; to go back further, name one of its revisions: {_others(seen, back.name)}",
@@ -121,7 +135,16 @@ def _seen(ref: Ref, workload: Manifest, manifests: Sequence[Manifest]) -> _Seen:
     live = live_revision(workload, manifests)
     name = metadata(live)["name"] if live is not None else None
     found = next((entry for entry in revisions if entry.name == name), None)
-    return _Seen(ref, workload, tuple(revisions), found, next_number(name, revisions), is_numbered(workload, manifests), note_of(workload))
+    return _Seen(
+        ref,
+        workload,
+        tuple(revisions),
+        found,
+        next_number(name, revisions),
+        is_numbered(workload, manifests),
+        note_of(workload),
+        serving_revisions(workload, manifests),
+    )
 
 
 def _undone(seen: _Seen) -> Revision | None:
@@ -139,6 +162,28 @@ def _undone(seen: _Seen) -> Revision | None:
     return there if same and record.get("revision") in (None, seen.current) else None
 
 
+def _is_proven(seen: _Seen, revision: Revision) -> bool:
+    """Return whether the images of a revision are recorded as released."""
+    return set(revision.images.values()) <= set(released_images(seen.workload))
+
+
+def _serving(seen: _Seen) -> frozenset[str]:
+    """Return the names of the revisions that have ready pods, without the one that an undo has just left."""
+    number = seen.record.get("from")
+    left = seen.find(number) if isinstance(number, int) and _undone(seen) is not None else None
+    return seen.serving - {left.name if left is not None else ""}
+
+
+def _is_dead_end(seen: _Seen, back: Revision) -> bool:
+    """Return whether an undo went back to what was never proven and has no ready pod, while the pods of a third revision serve.
+
+    Those of the revision that was left do not count: they are ready until the ones that came back are.
+    """
+    if seen.live is None or back.name in seen.serving or _is_proven(seen, back):
+        return False
+    return any(entry.name in _serving(seen) for entry in seen.revisions)
+
+
 def _target(seen: _Seen, number: int | None) -> Revision:
     """Return the revision to go back to; raise InvalidRequest, naming those that there are, where it is gone."""
     others = [entry for entry in seen.revisions if seen.live is None or entry.name != seen.live.name]
@@ -151,12 +196,24 @@ def _target(seen: _Seen, number: int | None) -> Revision:
                 f" to go back to{kept}; put another image on it with set_image"
             )
         # One that was put on the workload and never proven is no way back, as long as there is one that was.
-        proven = released_images(seen.workload)
-        return next((entry for entry in others if set(entry.images.values()) <= set(proven)), others[0])
+        # Where nothing is recorded, one that serves now has proven itself.
+        proven = (entry for entry in others if _is_proven(seen, entry))
+        serving = (entry for entry in others if entry.name in _serving(seen))
+        return next(proven, None) or next(serving, others[0])
     found = seen.find(number)
     if found is None:
         raise InvalidRequest(f"{seen.ref} has no revision {number}; it has: {named_revisions(seen.revisions)}{kept}")
     return found
+
+
+def _unproven(seen: _Seen, target: Revision) -> str:
+    """Return that nothing tells whether a revision ever worked, and how to name another; empty where something does."""
+    if _is_proven(seen, target) or target.name in seen.serving:
+        return ""
+    live = seen.live.name if seen.live is not None else ""
+    others = [entry for entry in seen.revisions if entry.name not in (target.name, live)]
+    way_out = f"; to go to another, give to_revision (there are: {named_revisions(others)})" if others else ""
+    return f"nothing is recorded of revision {target.number}: it was never released by this collection{way_out}"
 
 
 def _others(seen: _Seen, name: str) -> str:
@@ -183,7 +240,9 @@ def _decided(seen: _Seen, target: Revision, asked: Asked, paused: bool) -> Undo:
     message = f"{ref} went back from revision {seen.current} to revision {target.number}{later}: {named_images(target.images)}"
     patch = _patch(seen, target, cause, number, paused)
     change = Change(before, after, patch, JSON_PATCH, tuple(actions))
-    return Undo(change, seen.current, target.number, number, target.images, shown[1], message, target.name)
+    note = "" if asked.to_revision is not None else _unproven(seen, target)
+    message = "; ".join(filter(None, (message, note)))
+    return Undo(change, seen.current, target.number, number, target.images, shown[1], message, target.name, note)
 
 
 def _patch(seen: _Seen, target: Revision, cause: str, number: int | None, paused: bool) -> list[dict[str, Any]]:
