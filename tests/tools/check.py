@@ -4,8 +4,8 @@
 
 usage: check.py [STAGE...]
 
-Without arguments it runs all but those that run only when they are named: routers-lifecycle, which makes a cluster of its own, and microk8s,
-which tests on a double what is not finished yet.
+Without arguments it runs all but those that run only when they are named: routers-lifecycle, which makes a cluster of its own, and
+microk8s, which tests on a double what is not finished yet.
 
 The routers have a second cluster. In the first one, their API types would change what the other tests find there, and their pods would
 take part in the times that these measure.
