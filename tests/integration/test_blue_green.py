@@ -170,7 +170,7 @@ BAD = {
     "missing namespace": ({"blue_green_namespace": "nowhere"}, 'there is no namespace "nowhere"'),
     "missing Service": ({"blue_green_service": "nothing"}, "nothing does not exist"),
     "wrong label": ({"blue_green_color_label": "hue"}, 'does not select by the label "hue"'),
-    "unknown provider": ({"blue_green_provider": "carrier"}, 'there is no provider "carrier"'),
+    "unknown provider": ({"blue_green_provider": "carrier"}, "provider must be one of: auto, gateway_api, ingress, "),
     "missing container": ({"blue_green_container": "nope"}, 'has no container "nope"; it has: app'),
     "no image": ({"blue_green_image": "No Image"}, "is not an image reference"),
     "empty image": ({"blue_green_image": ""}, "blue_green_image is missing"),

@@ -110,7 +110,8 @@ def test_a_wait_outlives_a_restart_of_the_api_server_through_both_doors(spare: c
         assert codes[door] == 0, text
         found = json.loads((tmp_path / f"{door}.json").read_text())
         assert found["status"]["phase"] == "complete" and found["status"]["updated"] == 2, found
-        assert found["downtime"] == 0.0 and found["availability"] == {"least": 2} and found["duration"] > AWAY, found
+        # How many were available at least is no matter here: the pods before are too young for the new minReadySeconds.
+        assert found["downtime"] == 0.0 and found["duration"] > AWAY, found
         told = progress(seen)
         assert any("the API server does not answer" in line for _at, line in told), text
         assert max(later[0] - earlier[0] for earlier, later in zip(told, told[1:])) < 15.5, text
