@@ -78,7 +78,8 @@ STAGES = (
         "routers",
         (
             (f"{ROOT}/tests/cluster/cluster", "up", "routed", "--with", "traefik,istio"),
-            (f"{BIN}/pytest", "-q", "-n", "3", *ONCE_MORE, "tests/routers"),
+            # Two data planes on the cores that the tests have too: what a stall has cost is tried twice more, and told.
+            (f"{BIN}/pytest", "-q", "-n", "3", "--reruns", "2", "-r", "R", "tests/routers"),
         ),
         kubeconfig="DELIVERY_ROUTED_KUBECONFIG",
     ),
