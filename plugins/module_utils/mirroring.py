@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from .errors import Forbidden, InvalidRequest, NotFound
-from .model import Cluster, Ref, Result, annotations
+from .model import Cluster, Ref, Result
+from .reporting import reported
 from .routes.controllers import METHOD, MIRROR, MIRROR_PERCENT
 from .routes.rules import Documents, Mirror, mirror_to, other_mirrors
 from .routing import Moved, Route, check_side, move
@@ -43,7 +45,9 @@ def mirror_routes(options: Mapping[str, Any], cluster: Cluster, check: bool) -> 
                     check_side(cluster, route, new, to, options["force"])
 
     moved = move(cluster, routes, change, check, check_shadows, whole=WHOLE if mirror is not None else "")
-    return _result(routes, moved, notes, to)
+    result = reported(routes, moved, "mirror", _told, _sentence, notes)
+    warnings = _warnings(routes, moved, to)
+    return replace(result, extra={**result.extra, "warnings": warnings}) if warnings else result
 
 
 def wanted_mirror(options: Mapping[str, Any]) -> Mirror | None:
@@ -95,38 +99,12 @@ def _told(route: Route, documents: Documents) -> Told:
     return None if found is None else {**found, "percent": tidy(found["percent"])}
 
 
-def _result(routes: list[Route], moved: Moved, notes: Mapping[str, Any], to: str) -> Result:
-    """Return what the step reports: of one route its mirror, of several those of each."""
-    was = [_told(route, documents) for route, documents in zip(routes, moved.before, strict=True)]
-    will = [_told(route, documents) for route, documents in zip(routes, moved.after, strict=True)]
-    before, after = _by_route(routes, was), _by_route(routes, will)
-    if notes:
-        for told, documents in ((before, moved.before[0]), (after, moved.after[0])):
-            present = annotations(documents[routes[0].ref] or {})
-            told["annotations"] = {key: present[key] for key in sorted(notes) if key in present}
-    actions = [_sentence(route.ref, old, new, to) for route, old, new in zip(routes, was, will, strict=True) if old != new]
-    if moved.changed and not actions:
-        actions = [f"changed {write.ref}" for write in moved.writes]
-    extra: dict[str, Any] = {"mirror": after["mirror"]}
-    warnings = _warnings(routes, moved, will, to)
-    if warnings:
-        extra["warnings"] = warnings
-    return Result(moved.changed, before, after, tuple(actions), extra)
-
-
-def _by_route(routes: list[Route], mirrors: list[Told]) -> dict[str, Any]:
-    """Return the mirrors as a result has them: that of the first route, and with several also by route."""
-    told: dict[str, Any] = {"mirror": mirrors[0]}
-    if len(routes) > 1:
-        told["routes"] = {str(route.ref): found for route, found in zip(routes, mirrors, strict=True)}
-    return told
-
-
-def _sentence(ref: Ref, old: Told, new: Told, to: str) -> str:
+def _sentence(route: Route, old: Told, new: Told) -> str:
     """Return what was done to a route."""
+    to = route.sides.canary
     if new is None:
-        return f"ended the mirror of {ref} to {to}, it was {_share(old)}"
-    return f"mirrored {_share(new)} of {ref} to {to}, it was {_share(old) if old else '0 %'}"
+        return f"ended the mirror of {route.ref} to {to}, it was {_share(old)}"
+    return f"mirrored {_share(new)} of {route.ref} to {to}, it was {_share(old) if old else '0 %'}"
 
 
 def _share(mirror: Told) -> str:
@@ -136,10 +114,11 @@ def _share(mirror: Told) -> str:
     return f"{told['percent']:g} %{methods}"
 
 
-def _warnings(routes: list[Route], moved: Moved, mirrors: list[Told], to: str) -> list[str]:
+def _warnings(routes: list[Route], moved: Moved, to: str) -> list[str]:
     """Return what the user should know: that writes are copied, and who else gets copies."""
     found: list[str] = []
-    for route, documents, mirror in zip(routes, moved.after, mirrors, strict=True):
+    for route, documents in zip(routes, moved.after, strict=True):
+        mirror = _told(route, documents)
         if mirror is None:
             continue
         writes = [method for method in WRITES if not mirror.get("methods") or method in mirror["methods"]]

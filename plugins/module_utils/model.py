@@ -21,6 +21,8 @@ ANNOTATION_PREFIX = "progressive.delivery/"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
 REVISION = "deployment.kubernetes.io/revision"
 UNDONE = ANNOTATION_PREFIX + "undone"
+SERVICE_LABEL = "kubernetes.io/service-name"
+"""The label of an EndpointSlice that names its Service."""
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

@@ -12,6 +12,7 @@ from .coloring import Route
 from .errors import NotFound, Unavailable, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, WatchEvent, metadata
 from .plan.rollout import is_observed, is_ready, pods_in_words, template_key
+from .plan.strategy import wanted_pods
 from .probing import SmokeTest, run_test
 from .reading import steady
 from .turns import Turn
@@ -38,10 +39,7 @@ class Watchman:
         """Return how many ready pods there must be by what the workload asks for now."""
         if self.min_ready is not None:
             return self.min_ready
-        if workload["kind"] == "DaemonSet":
-            return (workload.get("status") or {}).get("desiredNumberScheduled") or 0
-        replicas = (workload.get("spec") or {}).get("replicas")
-        return 1 if replicas is None else replicas
+        return wanted_pods(workload["kind"], workload)
 
 
 @dataclass

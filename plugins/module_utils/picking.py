@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .errors import InvalidRequest
-from .model import Cluster, Result, annotations
+from .model import Cluster, Result
+from .reporting import reported
 from .routes import controllers
 from .routes.audiences import audience_of, spoken
 from .routes.rules import Audience, Documents
-from .routing import Moved, Route, check_side, let_know_of_side, move
+from .routing import Route, check_side, let_know_of_side, move
 from .run import Progress
-from .weighing import ROUTE_TIMEOUT, measured, noted, probe_of, verb, wait_timeout
+from .weighing import ROUTE_TIMEOUT, measured, noted, probe_of, wait_timeout
 
 
 def pick_audience(options: Mapping[str, Any], cluster: Cluster, check: bool, progress: Progress) -> Result:
@@ -40,13 +42,13 @@ def pick_audience(options: Mapping[str, Any], cluster: Cluster, check: bool, pro
                     let_know_of_side(cluster, route, new, variant)
 
     moved = move(cluster, routes, change, check, check_sides)
-    result = _result(routes, moved, notes, variant)
+    result = reported(routes, moved, "audience", _audience, _sentence, notes, variant=variant)
     if probe is None or check:
         return result
     share = 0.0 if wanted is None else 100.0 if wanted.weight is None else float(wanted.weight)
     before = 0.0 if result.before and not result.before["audience"] else None
     seen = measured(probe, str(routes[0].ref), share, before, moved.accepted, timeout, progress)
-    return Result(result.changed, result.before, result.after, result.actions, {**result.extra, **seen})
+    return replace(result, extra={**result.extra, **seen})
 
 
 def _features(wanted: Audience) -> tuple[str, ...]:
@@ -70,31 +72,9 @@ def _audience(route: Route, documents: Documents) -> list[str]:
     return spoken(route.router.split(route.ref, documents, route.sides), route.sides)
 
 
-def _result(routes: list[Route], moved: Moved, notes: Mapping[str, Any], variant: str) -> Result:
-    """Return what the step reports: of one route its audience, of several that of each."""
-    was = [_audience(route, documents) for route, documents in zip(routes, moved.before, strict=True)]
-    will = [_audience(route, documents) for route, documents in zip(routes, moved.after, strict=True)]
-    before, after = _told(routes, was, variant), _told(routes, will, variant)
-    if notes:
-        for told, documents in ((before, moved.before[0]), (after, moved.after[0])):
-            present = annotations(documents[routes[0].ref] or {})
-            told["annotations"] = {key: present[key] for key in sorted(notes) if key in present}
-    actions = tuple(_sentence(route, new, variant) for route, old, new in zip(routes, was, will, strict=True) if old != new)
-    if moved.changed and not actions:
-        actions = tuple(f"{verb(write)} {write.ref}" for write in moved.writes)
-    return Result(moved.changed, before, after, actions, {"audience": after["audience"]})
-
-
-def _told(routes: list[Route], audiences: list[list[str]], variant: str) -> dict[str, Any]:
-    """Return the audience as a result has it: its conditions and whose it is, and with several routes also that of each."""
-    told: dict[str, Any] = {"audience": audiences[0], "variant": variant}
-    if len(routes) > 1:
-        told["routes"] = {str(route.ref): found for route, found in zip(routes, audiences, strict=True)}
-    return told
-
-
-def _sentence(route: Route, audience: list[str], variant: str) -> str:
+def _sentence(route: Route, _old: list[str], audience: list[str]) -> str:
     """Return what was done to a route."""
+    variant = route.sides.canary
     if not audience:
         return f"took the audience of {variant} out of {route.ref}"
     return f"led {' and '.join(audience)} of {route.ref} to {variant}"

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import Conflict, DeliveryError, Forbidden, InvalidRequest, NotFound
-from .model import JSON_PATCH, KINDS, Cluster, Manifest, Query, Ref, metadata, selector_string
+from .model import JSON_PATCH, KINDS, SERVICE_LABEL, Cluster, Manifest, Query, Ref, metadata, selector_string
 from .plan.colors import annotation_operations, ready_addresses
 from .reading import let_router_know, ready_pods
 from .routes import controllers
@@ -376,7 +376,7 @@ def check_side(cluster: Cluster, route: Route, documents: Documents, name: str, 
                 reason="NotReady",
             )
         return
-    slices = cluster.list(Query("EndpointSlice", service.namespace, f"kubernetes.io/service-name={service.name}")).items
+    slices = cluster.list(Query("EndpointSlice", service.namespace, f"{SERVICE_LABEL}={service.name}")).items
     if not ready_addresses(slices):
         raise InvalidRequest(
             f"{service} has no ready endpoints, so {route.ref} stays as it is; wait for the rollout of its pods, check that its"

@@ -10,9 +10,10 @@ from typing import Any
 
 from .errors import DeliveryError, InvalidRequest, NotFound
 from .model import JSON_PATCH, Change, Cluster, Manifest, Ref, Result, metadata
-from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, parse_surge, replicas_of, total_of
+from .plan.canary import TOTAL, Pods, canary_replicas, check_behind, parse_surge, total_of
 from .plan.colors import annotation_operations, as_text
 from .plan.goal import Goal
+from .plan.rollout import replicas_of
 from .plan.workload import plan_scale
 from .reading import autoscaler_of
 from .run import Progress, settle

@@ -13,6 +13,7 @@ from .errors import Forbidden, NotFound
 from .model import Cluster, Manifest, Query, Ref, metadata
 from .plan.capacity import per_pod, room_in_quotas, room_on_nodes
 from .plan.rollout import is_terminating, label_query
+from .plan.strategy import wanted_pods
 from .plan.workload import is_autoscaler_of
 from .routes.ingress import backends
 from .waiting import require
@@ -43,7 +44,7 @@ class Survey:
             "namespace": self.ref.namespace,
             "name": self.ref.name,
             "kind": self.ref.kind,
-            "replicas": _replicas(workload),
+            "replicas": wanted_pods(workload["kind"], workload),
             "update_strategy": (spec.get("strategy") or spec.get("updateStrategy") or {}).get("type"),
             "selector": (spec.get("selector") or {}).get("matchLabels") or {},
             "readiness_probe": any(entry.get("readinessProbe") for entry in containers),
@@ -157,14 +158,6 @@ class Survey:
         if found is None:
             return None
         return sorted(metadata(entry)["name"] for entry in found if named(entry, self.ref.namespace) & services)
-
-
-def _replicas(workload: Manifest) -> int:
-    """Return how many pods it shall have."""
-    if workload["kind"] == "DaemonSet":
-        return (workload.get("status") or {}).get("desiredNumberScheduled") or 0
-    replicas = (workload.get("spec") or {}).get("replicas")
-    return 1 if replicas is None else replicas
 
 
 def _selects(service: Manifest, pod_labels: Mapping[str, str]) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 
 from .coloring import Route as Colors
 from .errors import DeliveryError, Forbidden, InvalidRequest, NotFound
-from .model import ANNOTATION_PREFIX, KINDS, Cluster, Manifest, Query, Ref, annotations, labels, metadata, selector_string
+from .model import ANNOTATION_PREFIX, KINDS, SERVICE_LABEL, Cluster, Manifest, Query, Ref, annotations, labels, metadata, selector_string
 from .plan.colors import ready_addresses
-from .plan.rollout import template_images
+from .plan.rollout import replicas_of, template_images
 from .reading import ready_pods
 from .routes import ingress_nginx
 from .routes.colored import targets_of
@@ -22,7 +22,6 @@ from .routes.rules import Documents, Rule, Sides, Split, choose, main_of, origin
 from .routing import Route, served_by
 from .weighing import tidy
 
-SERVICE_LABEL = "kubernetes.io/service-name"
 NOBODY = " "
 """A side that no route has: it stands for the canary of a route that has none."""
 
@@ -158,7 +157,7 @@ def _colors(options: Mapping[str, Any], cluster: Cluster) -> dict[str, Any]:
             images.update(template_images(entry["spec"]["template"]))
         found[color] = {
             "deployments": sorted(metadata(entry)["name"] for entry in deployments),
-            "replicas": sum(1 if entry["spec"].get("replicas") is None else entry["spec"]["replicas"] for entry in deployments),
+            "replicas": sum(replicas_of(entry) for entry in deployments),
             "ready": len(route.ready(colors, color)),
             "images": images,
         }

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .errors import InvalidRequest, WaitFailed
 from .model import Cluster, Manifest, Ref, Result, annotations
 from .plan.colors import as_text
+from .reporting import reported
 from .routes import controllers
 from .routes.rules import Documents, check_weight
-from .routing import Moved, Route, check_side, let_know_of_side, move
+from .routing import Route, check_side, let_know_of_side, move
 from .run import Progress
 from .watching_traffic import Probe, watch_share
 
@@ -47,17 +49,12 @@ def weigh_routes(options: Mapping[str, Any], weight: int | None, cluster: Cluste
                         let_know_of_side(cluster, route, new, side)
 
     moved = move(cluster, routes, change, check, check_sides)
-    result = _result(routes, moved, notes, canary)
+    result = reported(routes, moved, "weights", _weights, _sentence, notes)
     if probe is None or check:
         return result
     was = result.before["weights"][canary] if result.before else None
-    return Result(
-        result.changed,
-        result.before,
-        result.after,
-        result.actions,
-        {**result.extra, **measured(probe, str(routes[0].ref), weight or 0, was, moved.accepted, timeout, progress)},
-    )
+    seen = measured(probe, str(routes[0].ref), weight or 0, was, moved.accepted, timeout, progress)
+    return replace(result, extra={**result.extra, **seen})
 
 
 def probe_of(options: Mapping[str, Any]) -> Probe | None:
@@ -153,35 +150,7 @@ def tidy(share: float) -> float:
     return int(share) if float(share).is_integer() else share
 
 
-def _result(routes: list[Route], moved: Moved, notes: Mapping[str, Any], canary: str) -> Result:
-    """Return what the step reports: of one route its weights, of several those of each."""
-    was = [_weights(route, documents) for route, documents in zip(routes, moved.before, strict=True)]
-    will = [_weights(route, documents) for route, documents in zip(routes, moved.after, strict=True)]
-    before, after = _told(routes, was), _told(routes, will)
-    if notes:
-        for told, documents in ((before, moved.before[0]), (after, moved.after[0])):
-            present = annotations(documents[routes[0].ref] or {})
-            told["annotations"] = {key: present[key] for key in sorted(notes) if key in present}
-    actions = tuple(
-        f"sent {new[canary]:g} % of {route.ref} to {canary}, it was {old[canary]:g} %"
-        for route, old, new in zip(routes, was, will, strict=True)
-        if old != new
-    )
-    if moved.changed and not actions:
-        actions = tuple(f"{verb(write)} {write.ref}" for write in moved.writes)
-    return Result(moved.changed, before, after, actions, {"weights": after["weights"]})
-
-
-def _told(routes: list[Route], weights: list[Weights]) -> dict[str, Any]:
-    """Return the weights as a result has them: by side, and with several routes also by route."""
-    told: dict[str, Any] = {"weights": weights[0]}
-    if len(routes) > 1:
-        told["routes"] = {str(route.ref): found for route, found in zip(routes, weights, strict=True)}
-    return told
-
-
-def verb(write: Any) -> str:
-    """Return what a write does, as a sentence has it."""
-    if write.before is None:
-        return "made"
-    return "removed" if write.after is None else "changed"
+def _sentence(route: Route, old: Weights, new: Weights) -> str:
+    """Return what was done to a route."""
+    canary = route.sides.canary
+    return f"sent {new[canary]:g} % of {route.ref} to {canary}, it was {old[canary]:g} %"

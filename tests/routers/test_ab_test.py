@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -15,8 +14,7 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.copies import COPIED_FROM
 from ansible_collections.progressive.delivery.plugins.modules import scale, set_image
-from support.live import BIN, ROOT, clean_environment
-from support.releasing import KINDS, Application
+from support.releasing import KINDS, Application, changed, released, starting
 from support.routed import IMAGE, PROVIDERS, Provider, ingress_nginx
 
 pytestmark = pytest.mark.cluster
@@ -66,28 +64,7 @@ def variables(web: Application, provider: Provider, **more: Any) -> dict[str, An
 
 def ab_test(web: Application, provider: Provider, state: str, *arguments: str, fails: bool = False, **more: Any) -> str:
     """Run the playbook, and return what it printed."""
-    done = web.playbook(PLAYBOOK, variables(web, provider, state=state, **more), *arguments)
-    assert (done.returncode != 0) is fails, done.stdout + done.stderr
-    return done.stdout
-
-
-def changed(output: str) -> int:
-    """Return how many tasks changed something."""
-    return int(re.findall(r"changed=(\d+)", output)[-1])
-
-
-def starting(web: Application, provider: Provider, **more: Any) -> subprocess.Popen[str]:
-    """Start the playbook in a process group of its own."""
-    return subprocess.Popen(
-        [str(BIN / "ansible-playbook"), PLAYBOOK, "-e", json.dumps(variables(web, provider, **more))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env=clean_environment(),
-        cwd=ROOT,
-        start_new_session=True,
-    )
+    return released(web, PLAYBOOK, variables(web, provider, state=state, **more), *arguments, fails=fails)
 
 
 def kill_after(process: subprocess.Popen[str], task: str) -> None:
@@ -147,7 +124,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(web: Application) -> None:
         for state, task, image in KILLED.values():
             if state == "ended":
                 ab_test(web, ISTIO, "started", **given)
-            kill_after(starting(web, ISTIO, state=state, winner="b", **given), task)
+            kill_after(starting(PLAYBOOK, variables(web, ISTIO, state=state, winner="b", **given)), task)
             time.sleep(1)
             ab_test(web, ISTIO, state, winner="b", **given)
             if state == "ended":
@@ -175,8 +152,10 @@ def test_the_way_back_leads_to_what_a_ran_last_whatever_else_is_wrong(web: Appli
         assert changed(ab_test(web, TRAEFIK, "started", probe=None)) == 0
         assert web.get("Deployment", "web-b")["spec"]["replicas"] == 3
         # B's image is on A when the run is killed; one of another state holds the lock, and B is no copy any more.
-        kill_after(starting(web, TRAEFIK, state="ended", winner="b", lock_ttl=1, probe=None), "The rollout is complete")
-        kill_after(starting(web, TRAEFIK, state="started", probe=None), "Validate | The Deployment")
+        kill_after(
+            starting(PLAYBOOK, variables(web, TRAEFIK, state="ended", winner="b", lock_ttl=1, probe=None)), "The rollout is complete"
+        )
+        kill_after(starting(PLAYBOOK, variables(web, TRAEFIK, state="started", probe=None)), "Validate | The Deployment")
         assert web.image() == "2.0.0"
         web.cluster.patch(web.ref("Deployment", "web-b"), {"metadata": {"annotations": {COPIED_FROM: None}}}, MERGE_PATCH)
         nobody = {"url": web.base("traefik")}

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import subprocess
 import threading
 import time
 from typing import Any
@@ -15,8 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Query
 from ansible_collections.progressive.delivery.plugins.modules import release_lock, scale
-from support.live import BIN, ROOT, clean_environment
-from support.releasing import KINDS, Application
+from support.releasing import KINDS, Application, changed, released, starting
 from support.routed import IMAGE, PROVIDERS, Provider
 
 pytestmark = pytest.mark.cluster
@@ -55,28 +52,7 @@ def variables(web: Application, provider: Provider, image: str = "2.0.0", **more
 
 def canary(web: Application, provider: Provider, *arguments: str, fails: bool = False, **more: Any) -> str:
     """Run the playbook, and return what it printed."""
-    done = web.playbook(PLAYBOOK, variables(web, provider, **more), *arguments)
-    assert (done.returncode != 0) is fails, done.stdout + done.stderr
-    return done.stdout
-
-
-def changed(output: str) -> int:
-    """Return how many tasks changed something."""
-    return int(re.findall(r"changed=(\d+)", output)[-1])
-
-
-def starting(web: Application, provider: Provider, **more: Any) -> subprocess.Popen[str]:
-    """Start the playbook in a process group of its own."""
-    return subprocess.Popen(
-        [str(BIN / "ansible-playbook"), PLAYBOOK, "-e", json.dumps(variables(web, provider, **more))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env=clean_environment(),
-        cwd=ROOT,
-        start_new_session=True,
-    )
+    return released(web, PLAYBOOK, variables(web, provider, **more), *arguments, fails=fails)
 
 
 def until_weight(web: Application, provider: Provider, weight: int, timeout: float = 120) -> None:
@@ -114,7 +90,7 @@ def test_an_abort_at_each_step_and_a_canary_that_gets_sick_lose_no_request(web: 
             assert web.weight(TRAEFIK) == step and web.get("Deployment", "web-canary")["spec"]["replicas"] == pods
             canary(web, TRAEFIK, state="aborted")
             assert web.state("HTTPRoute") == before
-        process = starting(web, TRAEFIK, steps=[50, 100], pause=60)
+        process = starting(PLAYBOOK, variables(web, TRAEFIK, steps=[50, 100], pause=60))
         until_weight(web, TRAEFIK, 50)
         time.sleep(3)
         # One of two: the other one answers until the traffic is off the canary.
@@ -152,7 +128,7 @@ def test_a_run_that_is_killed_between_two_steps_goes_on_where_it_was(web: Applic
     before = web.state("VirtualService", "DestinationRule")
     lowest: list[float] = []
     with web.traffic_at("istio") as traffic:
-        process = starting(web, ISTIO, **subsets)
+        process = starting(PLAYBOOK, variables(web, ISTIO, **subsets))
         until_weight(web, ISTIO, 50)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -216,7 +192,7 @@ def test_the_release_of_somebody_else_stays_and_an_abort_takes_the_traffic_off_w
     refused = canary(web, TRAEFIK, steps=[50], lock=False, fails=True)
     assert "may lose all its pods at once then (Recreate); let canary_steps end with 100" in refused
     with web.traffic_at("traefik") as traffic:
-        process = starting(web, TRAEFIK, steps=[50, 100], pause=4, lock=False)
+        process = starting(PLAYBOOK, variables(web, TRAEFIK, steps=[50, 100], pause=4, lock=False))
         until_weight(web, TRAEFIK, 50)
         annotate(web, "HTTPRoute", "web", **{NOTE: json.dumps({**noted(web), "image": f"{IMAGE}:3.0.0"})})
         output, _nothing = process.communicate(timeout=120)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.live import BIN, ROOT, clean_environment
-from support.releasing import KINDS, Application
+from support.releasing import KINDS, Application, changed, released
 from support.routed import IMAGE, PROVIDERS, Provider
 
 pytestmark = pytest.mark.cluster
@@ -53,14 +53,7 @@ def variables(web: Application, provider: Provider, image: str = "2.0.0", **more
 
 def shadow(web: Application, provider: Provider, *arguments: str, fails: bool = False, **more: Any) -> str:
     """Run the playbook, and return what it printed."""
-    done = web.playbook(PLAYBOOK, variables(web, provider, **more), *arguments)
-    assert (done.returncode != 0) is fails, done.stdout + done.stderr
-    return done.stdout
-
-
-def changed(output: str) -> int:
-    """Return how many tasks changed something."""
-    return int(re.findall(r"changed=(\d+)", output)[-1])
+    return released(web, PLAYBOOK, variables(web, provider, **more), *arguments, fails=fails)
 
 
 def state(web: Application, provider: Provider) -> dict[str, Any]:

@@ -6,11 +6,16 @@ The route has a rule of somebody else before the one that is meant, so that a re
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import NotFound
 
+from .live import BIN, ROOT, clean_environment
 from .routed import GATEWAYS, Manifest, Provider, Routed, service, version
 
 KINDS = {"gateway_api": "HTTPRoute", "ingress_nginx": "Ingress", "istio": "VirtualService", "traefik": "IngressRoute"}
@@ -109,3 +114,29 @@ class Application(Routed):
 def _side(destination: Manifest) -> str:
     """Return the subset of a destination, or its host."""
     return destination.get("subset") or destination["host"]
+
+
+def released(web: Application, playbook: str, variables: Mapping[str, Any], *arguments: str, fails: bool = False) -> str:
+    """Run a playbook, and return what it printed."""
+    done = web.playbook(playbook, variables, *arguments)
+    assert (done.returncode != 0) is fails, done.stdout + done.stderr
+    return done.stdout
+
+
+def changed(output: str) -> int:
+    """Return how many tasks changed something."""
+    return int(re.findall(r"changed=(\d+)", output)[-1])
+
+
+def starting(playbook: str, variables: Mapping[str, Any]) -> subprocess.Popen[str]:
+    """Start a playbook in a process group of its own."""
+    return subprocess.Popen(
+        [str(BIN / "ansible-playbook"), playbook, "-e", json.dumps(dict(variables))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=clean_environment(),
+        cwd=ROOT,
+        start_new_session=True,
+    )

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Manifest, labels, metadata
+from .rollout import replicas_of
 
 FIELDS = {"minAvailable": "min_available", "maxUnavailable": "max_unavailable"}
 
@@ -50,12 +51,6 @@ def _holds(term: Mapping[str, Any], pod_labels: Mapping[str, str]) -> bool:
 def pod_labels_of(workload: Manifest) -> dict[str, str]:
     """Return the labels that the workload's pods carry."""
     return labels((workload.get("spec") or {}).get("template") or {})
-
-
-def replicas_of(workload: Manifest) -> int:
-    """Return the replicas that the workload asks for."""
-    replicas = (workload.get("spec") or {}).get("replicas")
-    return 1 if replicas is None else replicas
 
 
 def lowest_replicas(workload: Manifest, autoscaler: Manifest | None) -> int:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from ..errors import InvalidRequest
 from ..model import ANNOTATION_PREFIX, Manifest, Ref, annotations
+from .rollout import replicas_of
 
 TOTAL = ANNOTATION_PREFIX + "canary-total"
 """On the stable Deployment: how many pods both sides share while there is a canary."""
@@ -74,12 +75,6 @@ def canary_replicas(total: int, weight: int, max_weight: int = 100, max_surge: i
 def _distance(pods: Pods, weight: int, max_weight: int) -> Fraction:
     """Return how far the share of the pods is from the wanted one."""
     return abs(Fraction(pods.canary, pods.stable + pods.canary) - Fraction(weight, max_weight))
-
-
-def replicas_of(workload: Manifest) -> int:
-    """Return how many pods a workload asks for; the API's default is 1."""
-    asked = (workload.get("spec") or {}).get("replicas")
-    return 1 if asked is None else int(asked)
 
 
 def total_of(stable: Manifest, canary: Manifest, wanted: int | None) -> int:

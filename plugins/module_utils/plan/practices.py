@@ -18,7 +18,7 @@ from ..errors import DeliveryError, InvalidRequest
 from ..model import CHANGE_CAUSE, Manifest, Ref, annotations, metadata
 from . import alerts, budgets
 from .released import is_same_image, released_images
-from .rollout import rollout_status, template_images
+from .rollout import replicas_of, rollout_status, template_images
 from .workload import check_image
 
 CHECKS = (
@@ -313,7 +313,7 @@ def disruption_budget(
         return Finding("disruption_budget", True, f"{ref} needs no PodDisruptionBudget: a drain leaves its pods alone", {"budgets": []})
     pod_labels = budgets.pod_labels_of(workload)
     mine = [entry for entry in present if budgets.selects((entry.get("spec") or {}).get("selector"), pod_labels)]
-    replicas, lowest = budgets.replicas_of(workload), budgets.lowest_replicas(workload, autoscaler)
+    replicas, lowest = replicas_of(workload), budgets.lowest_replicas(workload, autoscaler)
     names = [metadata(entry)["name"] for entry in mine]
     details: dict[str, Any] = {"budgets": names, "replicas": replicas, "lowest": lowest}
     if len(mine) > 1:

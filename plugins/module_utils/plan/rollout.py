@@ -145,10 +145,16 @@ def _counts(workload: Manifest, wanted: int, updated: int, ready: int, available
     }
 
 
+def replicas_of(workload: Manifest) -> int:
+    """Return how many pods a Deployment or StatefulSet asks for; the API's default is 1."""
+    asked = (workload.get("spec") or {}).get("replicas")
+    return 1 if asked is None else asked
+
+
 def _deployment(workload: Manifest) -> RolloutStatus:
     """Return the status of a Deployment."""
     spec, status = workload.get("spec") or {}, workload.get("status") or {}
-    wanted = 1 if spec.get("replicas") is None else spec["replicas"]
+    wanted = replicas_of(workload)
     updated, replicas = status.get("updatedReplicas") or 0, status.get("replicas") or 0
     ready, available = status.get("readyReplicas") or 0, status.get("availableReplicas") or 0
     counts = _counts(workload, wanted, updated, ready, available, replicas)
@@ -184,7 +190,7 @@ def _available(counts: Mapping[str, int], wanted: int) -> RolloutStatus:
 def _stateful_set(workload: Manifest) -> RolloutStatus:
     """Return the status of a StatefulSet: with a partition, only the ordinals from it on are of the new revision."""
     spec, status = workload.get("spec") or {}, workload.get("status") or {}
-    wanted = 1 if spec.get("replicas") is None else spec["replicas"]
+    wanted = replicas_of(workload)
     strategy = spec.get("updateStrategy") or {}
     partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
     same = status.get("updateRevision") == status.get("currentRevision")

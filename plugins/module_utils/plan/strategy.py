@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Change, Manifest, Ref, metadata
+from .rollout import replicas_of
 
 LARGEST = 2**31 - 1
 ROLLING = "RollingUpdate"
@@ -296,8 +297,7 @@ def wanted_pods(kind: str, workload: Manifest) -> int:
     """Return how many pods the workload is to have: its replicas, or for a DaemonSet the nodes that it is for."""
     if kind == "DaemonSet":
         return (workload.get("status") or {}).get("desiredNumberScheduled") or 0
-    replicas = (workload.get("spec") or {}).get("replicas")
-    return 1 if replicas is None else replicas
+    return replicas_of(workload)
 
 
 def pod_limits(kind: str, strategy: Strategy, wanted: int) -> dict[str, int]:

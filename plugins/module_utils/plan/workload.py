@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import CHANGE_CAUSE, JSON_PATCH, STRATEGIC_PATCH, Change, Manifest, Ref, metadata
-from .rollout import template_images
+from .rollout import replicas_of, template_images
 
 # The grammar of github.com/distribution/reference: domain[:port]/path[:tag][@digest].
 _DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
@@ -84,7 +84,7 @@ def plan_scale(ref: Ref, workload: Manifest, replicas: int, autoscaler: Manifest
     if ref.kind == "DaemonSet":
         raise InvalidRequest(f"{ref} has one pod a node and no replicas; it cannot be scaled")
     spec = workload.get("spec") or {}
-    now = 1 if spec.get("replicas") is None else spec["replicas"]
+    now = replicas_of(workload)
     before, after = {"replicas": now}, {"replicas": replicas}
     if now == replicas:
         return Change(before, after)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Colors, Manifest, Query, Ref, Wanted, metadata
+from ..model import SERVICE_LABEL, Colors, Manifest, Query, Ref, Wanted, metadata
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Colored:
 
     def slices_of(self, _ref: Ref, colors: Colors, color: str) -> Mapping[str, str]:
         """Return the labels of the EndpointSlices behind a colour's Service."""
-        return {"kubernetes.io/service-name": colors.services[color].partition("/")[0]}
+        return {SERVICE_LABEL: colors.services[color].partition("/")[0]}
 
 
 def targets_of(others: Sequence[Manifest]) -> dict[str, Target]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
-from ..model import Colors, Manifest, Query, Ref, Wanted, metadata, pointer
+from ..model import SERVICE_LABEL, Colors, Manifest, Query, Ref, Wanted, metadata, pointer
 
 KIND = "Service"
 
@@ -44,4 +44,4 @@ def others(_ref: Ref, _manifest: Manifest) -> Sequence[Query]:
 
 def slices_of(ref: Ref, _colors: Colors, _color: str) -> Mapping[str, str]:
     """Return the labels of the EndpointSlices that show when the switch has reached the data plane's input."""
-    return {"kubernetes.io/service-name": ref.name}
+    return {SERVICE_LABEL: ref.name}
