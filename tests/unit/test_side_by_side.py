@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of one xdist group run in one worker: what the tests on a cluster rely on, and what pytest 9.2 with pytest-xdist 3.8 does not do."""
+"""One worker runs all tests of an xdist group; pytest 9.2 with pytest-xdist 3.8 spreads them, and the tests on a cluster rely on it."""
 
 from __future__ import annotations
 
