@@ -52,6 +52,8 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
+        Kind("AlertProvider", "flagger.app/v1beta1", "alertproviders"),
+        Kind("Canary", "flagger.app/v1beta1", "canaries"),
         Kind("ControllerRevision", "apps/v1", "controllerrevisions"),
         Kind("DaemonSet", "apps/v1", "daemonsets"),
         Kind("Deployment", "apps/v1", "deployments"),
@@ -67,6 +69,7 @@ KINDS: dict[str, Kind] = {
         Kind("IngressClass", "networking.k8s.io/v1", "ingressclasses", namespaced=False),
         Kind("IngressRoute", "traefik.io/v1alpha1", "ingressroutes"),
         Kind("Lease", "coordination.k8s.io/v1", "leases"),
+        Kind("MetricTemplate", "flagger.app/v1beta1", "metrictemplates"),
         Kind("Namespace", "v1", "namespaces", namespaced=False),
         Kind("Node", "v1", "nodes", namespaced=False),
         Kind("PersistentVolumeClaim", "v1", "persistentvolumeclaims"),
