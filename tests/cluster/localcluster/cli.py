@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import build, images, lifecycle, routers
+from . import build, images, lifecycle, routers, supplies
 from .config import REGISTRY, ClusterError, check_name, find, known
 from .processes import NAMES, pid_of
 
@@ -25,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
 
     entry = command("up", "Build what is missing, start the cluster, and print its KUBECONFIG.")
     entry.add_argument("name", nargs="?", default="local", metavar="NAME", help="the cluster's name (default: local)")
-    entry.add_argument("--with", dest="routers", default="", metavar="ROUTER,...", help=f"start these too: {', '.join(routers.ROUTERS)}")
+    words = f"start these too: {', '.join(routers.ROUTERS)}; have the images of these in the registry: {', '.join(supplies.SUPPLIES)}"
+    entry.add_argument("--with", dest="routers", default="", metavar="NAME,...", help=words)
     entry = command("down", "Take the cluster down with all that it left on this machine.")
     entry.add_argument("name", nargs="?", default="local", metavar="NAME", help="the cluster's name (default: local)")
     entry = command("exec", "Run a command in the cluster's network, where its Services and pods answer.")
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     entry = command("images", "List the images of the application under test, or give them to another cluster.")
     entry.add_argument("--push", nargs="?", const=REGISTRY, metavar="HOST:PORT", help=f"push them to a registry (default: {REGISTRY})")
     entry.add_argument("--save", metavar="FILE", help="write them as an OCI archive, for kind load image-archive or ctr images import")
+    command("charts", "List the Helm charts that were built, each with its folder.")
     entry = command("build", "Build parts without starting anything.")
     entry.add_argument(
         "parts", nargs="*", metavar="PART", help=f"which (default: {', '.join(build.BASE)}); on demand: {', '.join(build.ON_DEMAND)}"
@@ -44,12 +46,14 @@ def parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace) -> int:
     """Bring a cluster up."""
     check_name(options.name)
-    wanted = routers.named(options.routers)
-    for part in dict.fromkeys(part for router in wanted for part in router.parts):
+    wanted, supplied = supplies.named(options.routers)
+    for part in dict.fromkeys(part for entry in (*wanted, *supplied) for part in entry.parts):
         build.build(part)
     cluster = lifecycle.up(options.name)
     for router in wanted:
         routers.ensure(cluster, router)
+    for supply in supplied:
+        supplies.ensure(cluster, supply)
     print(f"KUBECONFIG={cluster.kubeconfig}")
     return 0
 
@@ -111,6 +115,16 @@ def _images(options: argparse.Namespace) -> int:
         print(f"pushed {name}")
     for name in images.save(Path(options.save), podinfo) if options.save else []:
         print(f"saved {name}")
+    return 0
+
+
+def _charts(_options: argparse.Namespace) -> int:
+    """List the charts."""
+    found = supplies.charts()
+    if not found:
+        raise ClusterError("no chart was built; build them with: cluster build flagger istio")
+    for name, path in found.items():
+        print(f"{name:<11} {path}")
     return 0
 
 

@@ -28,6 +28,25 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 # The versions that modules/ pins; Istio's has no release tag that is a version of a Go module.
 TRAEFIK = "3.7.5"
 ISTIO = "1.31-eed52ebb66ad"
+# As the charts name them.
+FLAGGER = "1.43.0"
+LOADTESTER = "0.37.0"
+APPLETS = ("sh", "sleep", "timeout", "wget")
+# Flagger's load tester runs commands in bash; there is none that needs no libraries, and this shell does for what they say.
+BASH = '#!/bin/sh\nexec /bin/sh "$@"\n'
+# The charts ask for health with options that the wget of Debian's busybox does not know.
+WGET = """#!/bin/sh
+seconds=60
+for word; do
+  shift
+  case "$word" in
+    --tries=*) ;;
+    --timeout=*) seconds="${word#*=}" ;;
+    *) set -- "$@" "$word" ;;
+  esac
+done
+exec timeout "$seconds" busybox wget "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,7 @@ class Image:
     """An image: its tag, the part and binary it runs, the command, and whether a shell is in it.
 
     ``files`` are further ones, {path in the image: part/path}; ``linked`` names the one of them whose libraries come along.
+    ``applets`` are the commands of the shell, ``texts`` files whose content is given: {path in the image: text}.
     """
 
     repository: str
@@ -46,6 +66,8 @@ class Image:
     user: str = "1000"
     files: tuple[tuple[str, str], ...] = ()
     linked: str = ""
+    applets: tuple[str, ...] = APPLETS
+    texts: tuple[tuple[str, str], ...] = ()
 
     @property
     def parts(self) -> list[str]:
@@ -101,6 +123,32 @@ SETS: dict[str, tuple[Image, ...]] = {
             linked="usr/local/bin/envoy",
         ),
     ),
+    # At the paths that the charts call.
+    "flagger": (
+        Image(
+            "flagger",
+            FLAGGER,
+            "",
+            "",
+            ("/flagger",),
+            user="10001",
+            files=(("flagger", "flagger/flagger"),),
+            applets=("busybox", "sh", "timeout"),
+            texts=(("bin/wget", WGET),),
+        ),
+        Image(
+            "flagger-loadtester",
+            LOADTESTER,
+            "",
+            "",
+            ("/loadtester",),
+            user="100",
+            files=(("loadtester", "flagger/loadtester"), ("bin/hey", "hey/hey")),
+            applets=("busybox", "cat", "echo", "env", "false", "grep", "seq", "sh", "sleep", "timeout", "true"),
+            texts=(("bin/bash", BASH), ("bin/wget", WGET)),
+        ),
+        Image("prometheus", build.PROMETHEUS, "prometheus", "prometheus", ("/bin/prometheus",), shell=False, user="65534"),
+    ),
 }
 
 
@@ -130,13 +178,14 @@ def content(image: Image) -> dict[str, bytes]:
     """Return the files of an image."""
     files = {f"bin/{image.binary}": (build.folder(image.part) / image.binary).read_bytes()} if image.part else {}
     if image.shell:
-        for applet in ("sh", "sleep", "timeout", "wget"):
+        for applet in image.applets:
             files[f"bin/{applet}"] = BUSYBOX.read_bytes()
     for path, source in image.files:
         part, _slash, name = source.partition("/")
         files[path] = (build.folder(part) / name).read_bytes()
         if path == image.linked:
             files.update(_libraries(build.folder(part) / name))
+    files.update({path: text.encode() for path, text in image.texts})
     return files
 
 
@@ -193,7 +242,7 @@ def packed(wanted: Iterable[Image]) -> Iterator[tuple[Image, bytes, bytes, bytes
     """Yield images, each with its layer, configuration and manifest."""
     layers: dict[tuple[object, ...], bytes] = {}
     for image in wanted:
-        key = (image.part, image.binary, image.shell, image.files)
+        key = (image.part, image.binary, image.shell, image.files, image.applets, image.texts)
         layers[key] = layers.get(key) or layer(content(image))
         yield (image, layers[key], *documents(image, layers[key]))
 

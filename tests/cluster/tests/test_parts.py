@@ -20,7 +20,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from localcluster import build, cli, config, host, images, network, pki, processes, routers
+from localcluster import build, cli, config, host, images, network, pki, processes, routers, supplies
 from localcluster.config import Cluster, ClusterError
 
 LONGEST_INTERFACE = 15
@@ -173,7 +173,7 @@ def test_files_are_taken_from_a_module_and_can_be_removed_again(modules: Path, t
 
 
 def test_a_cluster_without_routers_needs_none_of_their_parts() -> None:
-    wanted = {part for router in routers.ROUTERS.values() for part in router.parts}
+    wanted = {part for entry in (*routers.ROUTERS.values(), *supplies.SUPPLIES.values()) for part in entry.parts}
     assert wanted == set(build.ON_DEMAND)
     assert not wanted & set(build.BASE)
     assert {part for image in images.SETS["base"] for part in image.parts} <= set(build.BASE)
@@ -189,6 +189,32 @@ def test_routers_are_named_in_one_word_each_once() -> None:
     assert routers.named("") == []
     with pytest.raises(ClusterError, match='there is no router "contour"; --with takes: traefik, istio'):
         routers.named("traefik,contour")
+
+
+@pytest.mark.parametrize("supply", supplies.SUPPLIES.values(), ids=list(supplies.SUPPLIES))
+def test_a_supply_s_images_come_from_its_parts(supply: supplies.Supply) -> None:
+    assert {part for image in images.SETS[supply.name] for part in image.parts} <= set(supply.parts)
+
+
+def test_supplies_are_named_beside_routers() -> None:
+    wanted, supplied = supplies.named("flagger, istio,flagger")
+    assert ([router.name for router in wanted], [supply.name for supply in supplied]) == (["istio"], ["flagger"])
+    with pytest.raises(ClusterError, match='there is no router or supply "argo"; --with takes: traefik, istio, flagger'):
+        supplies.named("traefik,argo")
+
+
+def test_an_image_has_the_commands_and_the_texts_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "folder", lambda _name: Path("/bin"))
+    image = images.Image("tool", "1", "", "", ("/cat",), files=(("cat", "any/cat"),), applets=("sh",), texts=(("bin/bash", "#!/bin/sh\n"),))
+    assert set(images.content(image)) == {"bin/sh", "bin/bash", "cat"}
+    assert images.content(image)["bin/bash"] == b"#!/bin/sh\n"
+
+
+def test_charts_are_listed_once_they_were_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "folder", lambda name: tmp_path / name)
+    assert supplies.charts() == {}
+    (tmp_path / "flagger" / "charts" / "loadtester").mkdir(parents=True)
+    assert supplies.charts() == {"loadtester": tmp_path / "flagger" / "charts" / "loadtester"}
 
 
 def test_routers_answer_at_addresses_of_their_own() -> None:
