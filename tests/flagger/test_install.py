@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Ref
 from support import flagger as installing
+from support.guides import follow
 from support.live import Shop
 
 pytestmark = pytest.mark.cluster
@@ -53,8 +55,9 @@ def variables(shop: Shop, **more: Any) -> dict[str, Any]:
         "flagger_slack_url": SLACK,
         "flagger_slack_channel": "releases",
         "flagger_event_webhook": EVENTS,
+        **more,
     }
-    return installing.settings(shop.kubeconfig, **own, **more)
+    return installing.settings(shop.kubeconfig, **own)
 
 
 def test_a_second_run_changes_nothing(system: Shop) -> None:
@@ -90,6 +93,12 @@ def test_prometheus_knows_the_pods_by_the_labels_that_flagger_asks_for(system: S
     assert found["data"]["result"], found
 
 
+def test_the_commands_of_the_guide_run_as_they_stand(system: Shop, tmp_path: Path) -> None:
+    # Here the charts are no further than a folder; the rest is as it stands.
+    (tmp_path / "here.yml").write_text(yaml.safe_dump({**installing.sources(system.kubeconfig), "flagger_prometheus_interval": "2s"}))
+    follow("installing_flagger.md", system, tmp_path, [("@cluster.yml", "@cluster.yml -e @here.yml")])
+
+
 def test_it_is_installed_beside_another_and_taken_away_again(second: Shop) -> None:
     types = installing.get(second, CRD)
     changed, said = installing.apply(second, variables(second), "--check", "--diff")
@@ -103,7 +112,7 @@ def test_it_is_installed_beside_another_and_taken_away_again(second: Shop) -> No
         assert word not in said
         assert word not in "\n".join(line for line in more.splitlines() if "ansible-playbook" not in line)
     release = f"flagger-{second.namespace}"
-    secret = second.get("Secret", "flagger-notifications")
+    secret = installing.get(second, f"/api/v1/namespaces/{second.namespace}/secrets/flagger-notifications")
     assert base64.b64decode(secret["data"]["SLACK_URL"]).decode() == SLACK
     pod = second.get("Deployment", release)["spec"]["template"]["spec"]["containers"][0]
     assert {entry["name"]: entry["valueFrom"]["secretKeyRef"]["name"] for entry in pod["env"]} == {
@@ -147,6 +156,33 @@ def test_it_is_installed_by_manifests(second: Shop, tmp_path: Path) -> None:
     assert changed == 0, said
     installing.apply(second, variables(second, **given, flagger_state="absent"))
     assert installing.get(second, f"/api/v1/namespaces/{second.namespace}") is None
+
+
+def test_a_run_of_helm_that_was_cut_off_is_taken_up(second: Shop) -> None:
+    release, found = f"flagger-{second.namespace}", installing.sources(second.kubeconfig)
+    words = [
+        "install",
+        release,
+        found.get("flagger_chart", "flagger"),
+        "--create-namespace",
+        "--wait",
+        "--set=image.repository=nowhere/flagger",
+    ]
+    program = [found.get("flagger_helm_binary") or "helm", f"--kubeconfig={second.kubeconfig}", f"--namespace={second.namespace}"]
+    process = subprocess.Popen([*program, *words, f"--set=fullnameOverride={release}", "--skip-crds"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not second.exists("Deployment", release):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.kill()
+    process.wait()
+    started = time.monotonic()
+    given = {"flagger_slack_url": "", "flagger_event_webhook": "", "flagger_timeout": 60}
+    done = second.playbook(installing.PLAYBOOK, variables(second, **{**given, "flagger_timeout": 300}))
+    assert "has begun" in done.stdout + done.stderr and done.returncode
+    time.sleep(max(0.0, 61 - (time.monotonic() - started)))
+    installing.apply(second, variables(second, **given))
+    assert second.get("Deployment", release)["spec"]["template"]["spec"]["containers"][0]["image"].startswith("localhost:32000/flagger")
 
 
 def test_what_cannot_be_is_refused_in_one_sentence(second: Shop, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
 usage: check.py [STAGE...]
 
-Without arguments it runs all but those that run only when they are named: routers-lifecycle, which makes a cluster of its own, and
-microk8s, which tests on a double what is not finished yet.
+Without arguments it runs all but those that run only when they are named: flagger, whose releases take minutes each,
+routers-lifecycle, which makes a cluster of its own, and microk8s, which tests on a double what is not finished yet.
 
 The routers have a second cluster. In the first one, their API types would change what the other tests find there, and their pods would
 take part in the times that these measure.
@@ -82,6 +82,17 @@ STAGES = (
             (f"{BIN}/pytest", "-q", "-n", "3", "--reruns", "2", "-r", "R", "tests/routers"),
         ),
         kubeconfig="DELIVERY_ROUTED_KUBECONFIG",
+    ),
+    # Flagger looks at a release every ten seconds at most: they wait, and several can do so at once.
+    Stage(
+        "flagger",
+        (
+            (f"{ROOT}/tests/cluster/cluster", "up", "routed", "--with", "traefik,istio,flagger"),
+            (f"{BIN}/pytest", "-q", "-n", "3", "--dist", "loadgroup", *ONCE_MORE, "tests/flagger"),
+            (f"{BIN}/python", "tests/tools/run_molecule.py", "flagger"),
+        ),
+        kubeconfig="DELIVERY_ROUTED_KUBECONFIG",
+        named=True,
     ),
     Stage("molecule", ((f"{BIN}/python", "tests/tools/run_molecule.py"),), cluster=True),
     Stage("local-cluster", ((f"{BIN}/pytest", "-q", *ONCE_MORE, "tests/cluster/tests"),)),

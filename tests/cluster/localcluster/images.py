@@ -147,7 +147,7 @@ SETS: dict[str, tuple[Image, ...]] = {
             applets=("busybox", "cat", "echo", "env", "false", "grep", "seq", "sh", "sleep", "timeout", "true"),
             texts=(("bin/bash", BASH), ("bin/wget", WGET)),
         ),
-        Image("prometheus", build.PROMETHEUS, "prometheus", "prometheus", ("/bin/prometheus",), shell=False, user="65534"),
+        Image("prometheus", f"v{build.PROMETHEUS}", "prometheus", "prometheus", ("/bin/prometheus",), shell=False, user="65534"),
     ),
 }
 

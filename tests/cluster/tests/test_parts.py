@@ -223,10 +223,13 @@ def test_routers_answer_at_addresses_of_their_own() -> None:
         assert len(set(values)) == len(values)
 
 
-def test_the_tags_of_the_routers_images_are_the_versions_that_are_pinned() -> None:
+def test_the_tags_of_the_images_on_demand_are_the_versions_that_are_pinned() -> None:
     folder = build.HERE / "modules"
     assert f"github.com/traefik/traefik/v3 v{images.TRAEFIK} " in (folder / "traefik" / "go.mod").read_text()
     assert images.ISTIO.partition("-")[2] in (folder / "istio" / "go.mod").read_text()
+    assert f"github.com/fluxcd/flagger v{images.FLAGGER} " in (folder / "flagger" / "go.mod").read_text()
+    major, minor, patch = build.PROMETHEUS.split(".")
+    assert f"github.com/prometheus/prometheus v0.{major}{int(minor):02}.{patch} " in (folder / "prometheus" / "go.mod").read_text()
 
 
 def test_an_image_brings_the_libraries_of_a_program_that_needs_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
