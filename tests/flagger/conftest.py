@@ -10,7 +10,6 @@ import fcntl
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support import flagger as installing
 from support.live import Shop
-from support.releasing import Application
-from support.routed import Routed
 
 
 @pytest.fixture(scope="session")
@@ -45,16 +42,7 @@ def flagger(routed_kubeconfig: str) -> str:
     return routed_kubeconfig
 
 
-@pytest.fixture
-def application(flagger: str) -> Iterator[Application]:
-    """Return a namespace with podinfo 1.0.0 as one Deployment ``web`` behind one Service, without a route."""
-    with Application(flagger) as found:
-        found.deploy()
-        yield found
-
-
-@pytest.fixture
-def routed(flagger: str) -> Iterator[Routed]:
-    """Return an empty namespace with a host of its own."""
-    with Routed(flagger) as found:
-        yield found
+@pytest.fixture(scope="session")
+def flagger_kubeconfig(flagger: str) -> str:
+    """Return the same."""
+    return flagger

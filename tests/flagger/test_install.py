@@ -205,7 +205,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(second: Shop, tmp_path: Path)
         ({"flagger_metrics_server": "prometheus"}, 'flagger_metrics_server "prometheus" is no URL'),
         ({"flagger_metrics_server": "http://prometheus.nowhere:9090"}, "the Service prometheus in namespace nowhere is not there"),
         ({"flagger_metrics_server": "http://127.0.0.1:9"}, "does not answer as a Prometheus from localhost"),
-        ({"flagger_teams_url": "https://teams.example.com"}, "Flagger tells Slack or Teams, not both"),
+        ({"flagger_slack_url": SLACK, "flagger_teams_url": "https://teams.example.com"}, "Flagger tells Slack or Teams, not both"),
         ({"flagger_slack_url": "hooks.slack.example.com/secret"}, "are addresses that begin with https://, and one of them is not"),
         ({"flagger_method": "manifests"}, "flagger_manifests is empty"),
         ({"flagger_method": "manifests", "flagger_manifests": [str(tmp_path / "none.yml")]}, "and there is nothing to read"),

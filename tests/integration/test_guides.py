@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.guides import BLOCK, FLAGGER, GUIDES, ROUTED, follow, with_commands
+from support.guides import BLOCK, GUIDES, ROUTED, follow, with_commands
 from support.live import APPLICATION, ROOT, WEB, Shop
 
 pytestmark = pytest.mark.cluster
 # Whose commands are run, and looked at more closely, in a test of its own.
-ELSEWHERE = {"choosing_a_strategy.md": "test_recommend.py", "good_practices.md": "test_practices.py", "microk8s.md": "test_microk8s.py"}
+ELSEWHERE = {
+    "choosing_a_strategy.md": "test_recommend.py",
+    "good_practices.md": "test_practices.py",
+    "installing_flagger.md": "../flagger/test_install.py",
+    "microk8s.md": "test_microk8s.py",
+}
 # What is there when a guide begins.
 APPLICATIONS = {"blue_green.md": APPLICATION}
 
 
-@pytest.mark.parametrize("guide", [name for name in with_commands() if name not in (*ROUTED, *ELSEWHERE, *FLAGGER)])
+@pytest.mark.parametrize("guide", [name for name in with_commands() if name not in ROUTED and name not in ELSEWHERE])
 def test_commands_of_a_guide_run_as_they_stand(empty: Shop, tmp_path: Path, guide: str) -> None:
     empty.apply(APPLICATIONS.get(guide, WEB))
     follow(guide, empty, tmp_path)
