@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from support.releasing import Application
 from support.routed import PROVIDERS, Provider, Routed
 
-
 # Fixtures of the tests that run whole releases under traffic. They are what loads the machine; the others wait for a data plane.
 RELEASES = {"application", "web", "shop"}
 LANES = 4
