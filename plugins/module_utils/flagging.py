@@ -21,6 +21,7 @@ from .plan.flagger import (
     APPLIED,
     BEFORE,
     LEAVABLE,
+    SUSPENDED,
     Names,
     Settings,
     applied,
@@ -81,9 +82,9 @@ def keep_canary(options: Mapping[str, Any], cluster: Cluster, check: bool, progr
     spec = wanted_spec(options)
     facts = read_facts(options, cluster, ref, spec)
     current = dict((facts.canary or {}).get("spec") or {})
-    wanted = merged(applied(facts.canary) if facts.canary else {}, facts.spec, current)
-    actions = put_templates(cluster, ref, facts.templates, check)
     takes_over = is_to_be_taken_over(facts.canary)
+    wanted = merged(applied(facts.canary) if facts.canary else {}, facts.spec, without_interim(current) if takes_over else current)
+    actions = put_templates(cluster, ref, facts.templates, check)
     if takes_over:
         takeover = Takeover(cluster, facts, wanted, options, timeout, progress)
         actions += takeover.foreseen(check) if check else takeover.make()
@@ -104,6 +105,13 @@ def is_to_be_taken_over(canary: Manifest | None) -> bool:
     if canary is None or ADOPTING in annotations(canary):
         return True
     return phase_of(canary) in ("", "Initializing") and BEFORE not in annotations(canary)
+
+
+def without_interim(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a spec without what a takeover has put there for its own time."""
+    found_spec = {key: value for key, value in spec.items() if key not in ("suspend", "skipAnalysis")}
+    analysis = {key: value for key, value in (spec.get("analysis") or {}).items() if key != "interval"}
+    return {**found_spec, "analysis": analysis}
 
 
 def phase_of(canary: Manifest | None) -> str:
@@ -152,6 +160,10 @@ def read_facts(options: Mapping[str, Any], cluster: Cluster, ref: Ref, spec: dic
     force = options["force"]
     canary = found(cluster, ref)
     names = Names.of(ref, spec)
+    if canary is not None and SUSPENDED in annotations(canary):
+        raise InvalidRequest(
+            f"{ref} is on its way out: a run with state: absent did not come to its end; let it, then make the Canary again"
+        )
     _check_moved(canary, names)
     workload = {**require(cluster, names.workload), "kind": names.kind}
     settings, looked = find_flagger(cluster, ref, options.get("flagger_namespace"))

@@ -33,6 +33,7 @@ from .plan.takeover import (
     Back,
     disowned,
     is_owned,
+    notes_before,
     references,
     replicas_of,
     route_before,
@@ -116,25 +117,30 @@ class Leaving:
             original = name.removesuffix("-primary")
             if original == name:
                 continue
-            copy = self._config(kind, name)
-            if copy is None or (original not in used and not is_owned(copy, self.ref.name)):
-                continue
+            copy, may_read = self._config(kind, name)
+            if original not in used:
+                if not may_read:
+                    raise InvalidRequest(
+                        f"{self.ref} cannot leave: {self.names.primary} uses {kind} {name}, and whether that is a copy which"
+                        f" Flagger made, and deletes, may not be read; grant get on {kind.lower()}s"
+                    )
+                if copy is None or not is_owned(copy, self.ref.name):
+                    continue
             copies[name] = original
-            source = self._config(kind, original)
-            if not force and source is not None and (source.get("data") or {}) != (copy.get("data") or {}):
+            source, _may_read = self._config(kind, original)
+            if not force and source is not None and copy is not None and (source.get("data") or {}) != (copy.get("data") or {}):
                 raise InvalidRequest(
-                    f"{kind} {self.ref.namespace}/{original} is not what {self.names.primary} runs with ({name}): a release that"
-                    " failed, or was"
-                    f" never made, has changed it; set it back first, or set force: true to run with what is in {original}"
+                    f"{kind} {self.ref.namespace}/{original} is not what {self.names.primary} runs with ({name}): a release that failed, or"
+                    f" was never made, has changed it; set it back first, or set force: true to run with what is in {original}"
                 )
         return copies
 
-    def _config(self, kind: str, name: str) -> Manifest | None:
-        """Return a ConfigMap or Secret; None where it is not there or may not be read."""
+    def _config(self, kind: str, name: str) -> tuple[Manifest | None, bool]:
+        """Return a ConfigMap or Secret, None where it is not there, and whether it may be read."""
         try:
-            return found(self.cluster, Ref(kind, self.ref.namespace, name))
+            return found(self.cluster, Ref(kind, self.ref.namespace, name)), True
         except Forbidden:
-            return None
+            return None, False
 
     # -- What is done ------------------------------------------------------------------------------------------------
 
@@ -258,7 +264,7 @@ class Leaving:
             body: list[dict[str, Any]] = [{"op": "replace", "path": "/spec", "value": spec}] if spec != route.get("spec") else []
             if not mine and marks is not None and marks != labels(route):
                 body.append({"op": "add", "path": "/metadata/labels", "value": marks})
-            body += noted(route, {"flagger.kubernetes.io/original-configuration": None})
+            body += noted(route, notes_before(route, {} if mine else self.before))
             guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(route).get("resourceVersion")}
             return Change({}, {}, [guard, *body] if body else None, JSON_PATCH)
 

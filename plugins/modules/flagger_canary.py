@@ -132,11 +132,11 @@ options:
     type: str
   interval:
     description: >-
-      How often Flagger checks and goes a step on. Below 10 seconds is refused, since Flagger would take 10. Flagger's default is
+      How often Flagger checks and goes a step on. Below 10 seconds is refused, since Flagger would take 10. The default is
       C(1m).
     type: str
   threshold:
-    description: How many failed checks end a release. Flagger's default is 1.
+    description: How many failed checks end a release. The default is 1.
     type: int
   max_weight:
     description: The most percent of the requests that go to the canary before it is promoted. Flagger's default is 100.

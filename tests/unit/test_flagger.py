@@ -128,6 +128,11 @@ def test_flat_options_become_a_spec() -> None:
     assert analysis["alerts"] == [{"name": "team", "severity": "error", "providerRef": {"name": "slack"}}]
 
 
+def test_a_release_without_checks_has_what_the_kind_demands() -> None:
+    analysis = flagger.wanted_spec(options(iterations=None, skip_analysis=True))["analysis"]
+    assert analysis == {"interval": "1m", "threshold": 1, "iterations": 1}
+
+
 REFUSED = [
     ({"step_weight": 10}, "iterations and step_weight cannot both be"),
     ({"step_weights": [1, 5]}, "iterations and step_weights cannot both be"),
@@ -145,8 +150,11 @@ REFUSED = [
     ({"session_affinity": {"cookie_name": "a"}}, "Flagger has session_affinity with"),
     ({"session_affinity": {"name": "a"}}, 'session_affinity has no key "name"'),
     ({"interval": "9s"}, "interval 9s is below Flagger's floor of 10 s"),
-    ({"interval": "1 minute"}, "must be a duration as Go writes it"),
-    ({"interval": "60"}, "must be a duration as Go writes it"),
+    ({"interval": "1 minute"}, "must be a whole number of seconds or minutes"),
+    ({"interval": "1h"}, "must be a whole number of seconds or minutes"),
+    ({"threshold": 0}, "threshold is a number of failed checks, 1 or more"),
+    ({"iterations": None}, "has no steps"),
+    ({"interval": "60"}, "must be a whole number of seconds or minutes"),
     ({"spec": {"canaryAnalysis": {}}}, "canaryAnalysis is deprecated"),
     ({"provider": "haproxy"}, 'Flagger has no provider "haproxy"; it has: '),
     ({"port": None}, "port is not set"),
@@ -157,7 +165,7 @@ REFUSED = [
     ({"metrics": [{"name": "errors", "max": 1, "query": "up"}]}, "which Flagger has deprecated; use template"),
     ({"metrics": [{"name": "request-duration", "threshold": 1}]}, "which Flagger has deprecated; use min or max"),
     ({"metrics": [{"name": "request-duration", "max": "fast"}]}, "must be a number"),
-    ({"metrics": [{"name": "request-duration", "max": 1, "interval": "1"}]}, "must be a duration"),
+    ({"metrics": [{"name": "request-duration", "max": 1, "interval": "1"}]}, "must be a whole number of seconds"),
     ({"metrics": [{"name": "request-duration", "max": 1, "template_ref": {"name": "x"}}]}, "one that Flagger has of its own"),
     ({"metrics": [{"name": "e", "max": 1, "template": {"query": "up"}}]}, "needs query, and provider"),
     ({"webhooks": [{"name": "a", "url": "tester"}]}, "needs url"),
@@ -178,8 +186,8 @@ def test_what_flagger_would_take_for_something_else_is_refused(given: dict[str, 
     assert cluster.writes == []
 
 
-@pytest.mark.parametrize(("text", "expected"), [("10s", 10), ("1m30s", 90), ("1h", 3600), ("500ms", 0.5), ("1.5m", 90)])
-def test_a_duration_is_read_as_go_reads_it(text: str, expected: float) -> None:
+@pytest.mark.parametrize(("text", "expected"), [("10s", 10), ("1m30s", 90), ("500ms", 0.5), ("2m", 120)])
+def test_a_duration_is_read_in_seconds(text: str, expected: float) -> None:
     assert flagger.seconds("interval", text) == expected
 
 
@@ -400,7 +408,7 @@ def test_a_second_run_changes_nothing_and_another_one_what_differs() -> None:
     assert foreseen.after == done.after and cluster.get(CANARY)["spec"]["analysis"]["iterations"] == 5
     # What is not asked for any more goes, for it was ours.
     assert flagger_canary.execute(options(iterations=5), cluster, False).changed
-    assert "threshold" not in cluster.get(CANARY)["spec"]["analysis"]
+    assert cluster.get(CANARY)["spec"]["analysis"]["threshold"] == 1
     assert not flagger_canary.execute(options(iterations=5), cluster, False).changed
 
 
@@ -540,6 +548,20 @@ def test_nobody_leaves_in_the_middle_of_a_release_nor_with_other_settings() -> N
         },
     ]
     assert "ConfigMap shop/settings is not what Deployment shop/web-primary runs with" in leaving(shop(kept(), workload, primary, *configs))
+
+
+def test_copies_that_may_not_be_read_are_not_left_to_be_deleted() -> None:
+    workload = deployment()
+    primary = as_primary(deployment(envFrom=[{"secretRef": {"name": "key-primary"}}]))
+    cluster = shop(kept(), workload, primary)
+    cluster.forbidden.add("Secret")
+    assert "may not be read; grant get on secrets" in leaving(cluster)
+
+
+def test_a_canary_on_its_way_out_is_not_made_again() -> None:
+    canary = kept()
+    canary["metadata"]["annotations"][flagger.SUSPENDED] = "yes"
+    assert "is on its way out" in refusal(shop(canary))
 
 
 def test_where_there_is_no_canary_nothing_is_to_leave() -> None:

@@ -125,18 +125,19 @@ AFFINITY_FIELDS = {
 }
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_ALLOWED = re.compile(r"[0-9]+(m|s)")
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 def seconds(option: str, text: Any) -> float:
-    """Return a Go duration (``1m30s``) in seconds, or raise InvalidRequest: Flagger takes one that it cannot read for its default."""
+    """Return a duration (``1m30s``) in seconds, or raise InvalidRequest for one that the kind Canary does not take."""
     found, at = 0.0, 0
     for part in _PART.finditer(str(text)):
         if part.start() != at:
             break
         found, at = found + float(part[1]) * _UNITS[part[2]], part.end()
-    if not at or at != len(str(text)):
-        raise InvalidRequest(f'{option} must be a duration as Go writes it, such as 30s or 1m, got "{text}"')
+    if not at or at != len(str(text)) or not _ALLOWED.match(str(text)):
+        raise InvalidRequest(f'{option} must be a whole number of seconds or minutes as Flagger takes it, such as 30s or 1m, got "{text}"')
     return found
 
 
@@ -208,6 +209,11 @@ def wanted_spec(options: Mapping[str, Any]) -> dict[str, Any]:
             analysis[key] = [one(options, entry, place) for place, entry in enumerate(options[key], 1)]
     spec["service"], spec["analysis"] = service, analysis
     merged = _laid_over(spec, options.get("spec") or {})
+    # The kind demands them even where Flagger has a default, and for a release without any check.
+    filled = {"interval": "1m", "threshold": 1, **(merged.get("analysis") or {})}
+    if merged.get("skipAnalysis") and not any(filled.get(key) for key in ("iterations", "stepWeight", "stepWeights")):
+        filled["iterations"] = 1
+    merged["analysis"] = filled
     check_spec(merged)
     return merged
 
@@ -417,11 +423,11 @@ def _check_steps(analysis: Mapping[str, Any], skipped: bool, provider: str | Non
     if analysis.get("sessionAffinity") and not analysis["sessionAffinity"].get("cookieName"):
         raise InvalidRequest("session_affinity needs cookie_name")
     going = iterations or analysis.get("stepWeight") or steps
-    if not going and not skipped and provider != "kubernetes":
+    if not going and not skipped:
         raise InvalidRequest(
             "the analysis has no steps, so a release would never go on; set step_weight, step_weights or iterations, or skip_analysis: true"
         )
-    if int(analysis.get("threshold") or 0) < 0:
+    if int(analysis.get("threshold", 1)) < 1:
         raise InvalidRequest(f"threshold is a number of failed checks, 1 or more, got {analysis['threshold']}")
 
 

@@ -22,6 +22,8 @@ SCALED_TO_ZERO = "flagger.app/scale-to-zero"
 FLAGGER_ID = "flagger-id"
 ORIGINAL = "flagger.kubernetes.io/original-configuration"
 """The annotation in which Flagger keeps what an Istio VirtualService was."""
+MARKS = ("helm.toolkit.fluxcd.io/driftDetection", "kustomize.toolkit.fluxcd.io/reconcile", ORIGINAL)
+"""Annotations that Flagger adds to a route, by which Flux leaves it alone."""
 KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -216,7 +218,8 @@ def record(workload: Manifest, service: Manifest | None, route: Manifest | None)
         spec = service.get("spec") or {}
         found["service"] = {"selector": spec.get("selector") or {}, "ports": spec.get("ports") or []}
     if route is not None:
-        found["route"] = {"labels": labels(route), "spec": route.get("spec") or {}}
+        notes = {key: text for key, text in annotations(route).items() if key != KUBECTL}
+        found["route"] = {"labels": labels(route), "annotations": notes, "spec": route.get("spec") or {}}
     return found
 
 
@@ -251,6 +254,14 @@ def route_before(route: Manifest, before: Mapping[str, Any], names: Names, port:
     if stored:
         return dict(stored)
     return led_to(route, names, port)
+
+
+def notes_before(route: Manifest, before: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the annotations that a route gets back, and (None) those that Flagger has added; what others have changed since stays."""
+    old = (before.get("route") or {}).get("annotations") or {}
+    present = annotations(route)
+    lost: dict[str, str | None] = {key: text for key, text in old.items() if key not in present}
+    return {**lost, **{key: None for key in MARKS if key not in old}}
 
 
 def led_to(route: Manifest, names: Names, port: int) -> dict[str, Any]:
