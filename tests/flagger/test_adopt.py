@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils import flagging, unflagging
-from ansible_collections.progressive.delivery.plugins.module_utils.model import Query
 from ansible_collections.progressive.delivery.plugins.module_utils.waiting import wait_for_rollout
 from ansible_collections.progressive.delivery.plugins.modules import flagger_canary, flagger_gate, set_image
 from support.flagged import GATEWAY, ISTIO, LOADTESTER, PROMETHEUS, Flagged
@@ -19,6 +18,9 @@ from support.live import Traffic
 from support.routed import IMAGE, Provider
 
 pytestmark = pytest.mark.cluster
+
+# Seconds that a request may take: more than a machine with much to do stalls for, less than a router waits for a pod that is gone.
+PATIENCE = 20
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_a_workload_comes_and_leaves_and_no_request_is_lost(flagged: Flagged, pr
     options = flagged.canary(provider)
     foreseen = well(flagged.step(flagger_canary, check=True, **options))
     assert flagged.state(provider) == before and not flagged.exists("Canary", "web")
-    with flagged.traffic_at(provider.router) as traffic:
+    with flagged.traffic_at(provider.router, timeout=PATIENCE) as traffic:
         come = well(flagged.step(flagger_canary, **options))
         assert come["phase"] == "Initialized" and come["actions"] == foreseen["actions"]
         assert flagged.get("Deployment", "web")["spec"]["replicas"] == 0
@@ -71,7 +73,7 @@ def test_what_leaves_after_a_failed_release_is_the_version_that_had_the_requests
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, webhooks=hooks)))
     refused = flagged.step(flagger_gate, name="web", gate="rollback")
     assert refused["failed"] and "there is no release to take back" in refused["msg"]
-    with flagged.traffic_at("traefik") as traffic:
+    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
         well(flagged.step(set_image, name="web", images={"app": f"{IMAGE}:2.0.0"}))
         flagged.until("Progressing")
         well(flagged.step(flagger_gate, name="web", gate="rollback"))
@@ -90,7 +92,7 @@ def test_a_release_waits_at_its_gate_until_it_is_opened(flagged: Flagged) -> Non
     hooks = [{"name": "promote", "type": "confirm-promotion", "url": f"{LOADTESTER}/gate/check"}]
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, webhooks=hooks)))
     well(flagged.step(set_image, name="web", images={"app": f"{IMAGE}:2.0.0"}))
-    with flagged.traffic_at("traefik") as traffic:
+    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
         flagged.until("WaitingPromotion", timeout=180)
         looked = well(flagged.step(flagger_gate, name="web", state="checked"), changed=False)
         assert looked["open"] is False and looked["webhooks"] == ["promote"]
@@ -129,7 +131,7 @@ def test_a_route_that_flagger_made_stays_where_it_is_asked_for(flagged: Flagged)
     """Without a route of its own the application gets Flagger's, and keeps it."""
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY)))
     flagged.answers(GATEWAY, "1.0.0")
-    with flagged.traffic_at("traefik") as traffic:
+    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
         gone = well(flagged.step(flagger_canary, name="web", state="absent"))
     assert traffic.seen["failed"] == 0, traffic.seen
     assert any(action.startswith("kept HTTPRoute") for action in gone["actions"])
@@ -152,7 +154,7 @@ def test_a_takeover_that_was_killed_is_gone_on_with(flagged: Flagged, where: str
     flagged.lead(GATEWAY)
     before = flagged.state(GATEWAY)
     options = flagged.canary(GATEWAY, skip_analysis=True)
-    with flagged.traffic_at("traefik") as traffic:
+    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(flagging.Takeover, where, killed)
             flagged.step(flagger_canary, **options)
@@ -181,10 +183,10 @@ def test_a_daemonset_behind_a_service_alone_comes_and_leaves(flagged: Flagged) -
     template = flagged.get("DaemonSet", "web")["spec"]["template"]
     options = {"name": "web", "target_kind": "DaemonSet", "provider": "kubernetes", "port": 80, "target_port": "http", "iterations": 2}
     address = flagged.get("Service", "web")["spec"]["clusterIP"]
-    with Traffic(flagged, f"http://{address}/", 200) as traffic:
+    with Traffic(flagged, f"http://{address}/", 200, PATIENCE) as traffic:
         well(flagged.step(flagger_canary, interval="10s", wait_timeout=180, **options))
         well(flagged.step(flagger_canary, interval="10s", **options), changed=False)
-        assert not flagged.cluster.list(Query("Pod", flagged.namespace, "app=web")).items
+        flagged.without_pods("app=web")
         well(flagged.step(flagger_canary, name="web", state="absent"))
     assert traffic.seen["failed"] == 0, traffic.seen
     assert flagged.get("DaemonSet", "web")["spec"]["template"] == template
@@ -194,8 +196,8 @@ def test_a_daemonset_behind_a_service_alone_comes_and_leaves(flagged: Flagged) -
 def test_commands_of_the_guide_run_as_they_stand(flagged: Flagged, tmp_path: Path) -> None:
     flagged.lead(GATEWAY)
     before = flagged.state(GATEWAY)
-    places = (("name: public", "name: traefik"), ("namespace: gateways", "namespace: traefik"), ("shop.example.com", flagged.host))
-    with flagged.traffic_at("traefik") as traffic:
+    places = (("name: public", "name: traefik"), ("namespace: gateways", "namespace: traefik"), ("shop.example.com", "shop.example"))
+    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
         follow("flagger_adopt.md", flagged, tmp_path, places)
     assert traffic.seen["failed"] == 0, traffic.seen
     assert flagged.state(GATEWAY) == before

@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ansible_collections.progressive.delivery.plugins.module_utils.model import Query
+
 from .routed import GATEWAYS, Manifest, Provider, Routed, service, version
 
 GATEWAY, ISTIO = Provider("gateway_api", "traefik"), Provider("istio", "istio")
@@ -106,3 +108,10 @@ class Flagged(Routed):
             assert time.monotonic() < deadline, f"the Canary is {found}, not {' or '.join(phases)}"
             time.sleep(0.2)
         return found
+
+    def without_pods(self, labels: str, timeout: float = 60) -> None:
+        """Return when there are no pods with these labels."""
+        deadline = time.monotonic() + timeout
+        while self.cluster.list(Query("Pod", self.namespace, labels)).items:
+            assert time.monotonic() < deadline, f"there are pods with {labels}"
+            time.sleep(0.2)
