@@ -470,7 +470,7 @@ def settings_of(deployment: Manifest) -> Settings | None:
     containers = ((deployment.get("spec") or {}).get("template") or {}).get("spec", {}).get("containers") or []
     for container in containers:
         words = [str(word) for word in [*(container.get("command") or []), *(container.get("args") or [])]]
-        image = str(container.get("image") or "").split("@")[0].rpartition("/")[2].partition(":")[0]
+        image = str(container.get("image") or "").partition("@")[0].rpartition("/")[2].partition(":")[0]
         flags = _flags(words)
         if image != "flagger" and not any(flag in flags for flag in ("mesh-provider", "metrics-server")):
             continue

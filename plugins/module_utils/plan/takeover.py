@@ -266,7 +266,7 @@ def notes_before(route: Manifest, before: Mapping[str, Any]) -> dict[str, str | 
 
 def led_to(route: Manifest, names: Names, port: int) -> dict[str, Any]:
     """Return the spec of a route whose every rule leads to the Service, without what Flagger needs for a canary."""
-    spec = {key: value for key, value in (route.get("spec") or {}).items()}
+    spec = dict(route.get("spec") or {})
     canary = f"{names.service}-canary"
     if route.get("kind") == "HTTPRoute":
         spec["rules"] = _once([_plain_rule(rule, names.service, canary, port) for rule in spec.get("rules") or []])
