@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from ansible_collections.progressive.delivery.plugins.modules import flagger_can
 from support.flagged import GATEWAY, ISTIO, LOADTESTER, PROMETHEUS, Flagged
 from support.guides import follow
 from support.live import Traffic
+from support.releasing import changed, released
 from support.routed import IMAGE, Provider
 
 pytestmark = pytest.mark.cluster
@@ -226,3 +228,24 @@ def test_metrics_are_asked_of_the_prometheus_of_flagger(flagged: Flagged) -> Non
             refused = flagged.step(flagger_canary, **flagged.canary(GATEWAY, metrics=[{"name": "own", "max": 1, "template": template}]))
             assert sentence in refused.get("msg", ""), refused
     assert not flagged.exists("Canary", "web") and not flagged.exists("MetricTemplate", "web-own")
+
+
+def test_the_ordinary_module_does_the_same(flagged: Flagged, tmp_path: Path) -> None:
+    flagged.lead(GATEWAY)
+    before = flagged.state(GATEWAY)
+    hooks = [{"name": "promote", "type": "confirm-promotion", "url": f"{LOADTESTER}/gate/check"}]
+    login = {"namespace": flagged.namespace, "kubeconfig": flagged.kubeconfig}
+    come = {**login, **flagged.canary(GATEWAY, webhooks=hooks)}
+    gate = {**login, "name": "web"}
+    leave = {**gate, "state": "absent"}
+    tasks = [
+        {"progressive.delivery.flagger_canary": come},
+        {"progressive.delivery.flagger_gate": {**gate, "state": "open"}},
+        {"progressive.delivery.flagger_gate": {**gate, "state": "closed"}},
+        {"progressive.delivery.flagger_canary": leave},
+    ]
+    book = tmp_path / "both.yml"
+    book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    output = released(flagged, str(book), {"delivery_door": "module"})
+    assert changed(output) == 4
+    assert flagged.state(GATEWAY) == before
