@@ -194,11 +194,19 @@ class KubernetesCluster:
 
     def proxy_get(self, ref: Ref, port: str, path: str, headers: Mapping[str, str], timeout: float) -> Answer:
         """GET a path of a Service or pod through the API server; ``port`` may be ``https:8443``."""
+        return self._proxy("GET", ref, port, path, timeout, headers=headers)
+
+    def proxy_post(self, ref: Ref, port: str, path: str, body: Any, timeout: float) -> Answer:
+        """POST a document as JSON to a path of a Service or pod through the API server."""
+        return self._proxy("POST", ref, port, path, timeout, body=body)
+
+    def _proxy(self, method: str, ref: Ref, port: str, path: str, timeout: float, **sent: Any) -> Answer:
+        """Send a request to a Service or pod through the API server; raise where it is the API server that refuses."""
         scheme, _colon, number = port.rpartition(":")
         target = f"{scheme}:{ref.name}:{number}" if scheme else f"{ref.name}:{number}"
         kind = KINDS[ref.kind]
         url = f"{kind.path(ref.namespace)}/{quote(target)}/proxy/{path.lstrip('/')}"
-        response = self._send("GET", url, {}, headers=headers, read_timeout=timeout)
+        response = self._send(method, url, {}, read_timeout=timeout, **sent)
         answer = Answer(response.status, self._text(response), dict(response.headers))
         refused = _status_message(answer.body) if answer.status in (401, 403, 404) else ""
         if refused and "proxy" in refused or answer.status == 403 and "forbidden" in refused:

@@ -115,15 +115,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Follow nothing."""
 
 
-def get_url(url: str, headers: Mapping[str, str], timeout: float, validate_certs: bool = True) -> Answer:
-    """GET a URL from here, redirects not followed; raise Unavailable where no answer came."""
+def get_url(url: str, headers: Mapping[str, str], timeout: float, validate_certs: bool = True, body: bytes | None = None) -> Answer:
+    """GET a URL from here, or POST a body to it, redirects not followed; raise Unavailable where no answer came."""
     context = ssl.create_default_context()
     if not validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))
     try:
-        request = urllib.request.Request(url, headers=dict(headers))
+        request = urllib.request.Request(url, data=body, headers=dict(headers))
         with opener.open(request, timeout=timeout) as response:
             return Answer(response.status, response.read(MOST_BODY).decode("utf-8", "replace"), dict(response.headers))
     except urllib.error.HTTPError as error:

@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("AlertProvider", "flagger.app/v1beta1", "alertproviders"),
         Kind("Canary", "flagger.app/v1beta1", "canaries"),
+        Kind("ConfigMap", "v1", "configmaps"),
         Kind("ControllerRevision", "apps/v1", "controllerrevisions"),
         Kind("DaemonSet", "apps/v1", "daemonsets"),
         Kind("Deployment", "apps/v1", "deployments"),
@@ -78,6 +79,7 @@ KINDS: dict[str, Kind] = {
         Kind("PrometheusRule", "monitoring.coreos.com/v1", "prometheusrules"),
         Kind("ReplicaSet", "apps/v1", "replicasets"),
         Kind("ResourceQuota", "v1", "resourcequotas"),
+        Kind("Secret", "v1", "secrets"),
         Kind("Service", "v1", "services"),
         Kind("StatefulSet", "apps/v1", "statefulsets"),
         Kind("TraefikService", "traefik.io/v1alpha1", "traefikservices"),
@@ -277,6 +279,9 @@ class Cluster(Protocol):
 
     def proxy_get(self, ref: Ref, port: str, path: str, headers: Mapping[str, str], timeout: float) -> Answer:
         """GET a path of a Service or pod through the API server; ``port`` may be ``https:8443``."""
+
+    def proxy_post(self, ref: Ref, port: str, path: str, body: Any, timeout: float) -> Answer:
+        """POST a document as JSON to a path of a Service or pod through the API server."""
 
 
 def parse_kind(kind: str, allowed: Sequence[str] = WORKLOAD_KINDS) -> str:

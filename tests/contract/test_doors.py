@@ -55,6 +55,8 @@ REFUSED = [
     ("scale", {"name": "web-blue", "replicas": -1}),
     ("scale", {"name": "web-blue", "replicas": "many"}),
     ("scale", {"name": "web-blue", "replicas": 1, "expected_context": "production"}),
+    ("flagger_canary", {"name": "web-blue", "port": 80, "iterations": 2, "step_weight": 10}),
+    ("flagger_gate", {"name": "web-blue", "gate": "door"}),
     ("set_audience", {"provider": "ingress_nginx", "name": "web", "stable": "web", "variant": "web-canary", "headers": {"a b": "c"}}),
     ("set_canary_weight", {"provider": "ingress_nginx", "name": "web", "stable": "web", "canary": "web-canary", "weight": 101}),
     ("set_canary_weight", {"provider": "replicas", "name": "web", "stable": "web-blue", "canary": "nope", "weight": 5}),

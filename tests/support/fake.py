@@ -54,6 +54,7 @@ class FakeCluster:
         self.runs: list[Ran] = []
         self.commands: list[list[str]] = []
         self.answers: list[Answer | Exception] = []
+        self.posts: list[tuple[Ref, str, Any]] = []
         self.log_lines: list[str] = []
         # The feature gate MaxUnavailableStatefulSet, off as it is by default.
         self.max_unavailable_of_stateful_sets = False
@@ -206,6 +207,11 @@ class FakeCluster:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def proxy_post(self, ref: Ref, port: str, path: str, body: Any, timeout: float) -> Answer:
+        """Note what was sent, and return the next answer that the test has put there."""
+        self.posts.append((ref, path, body))
+        return self.proxy_get(ref, port, path, {}, timeout)
 
     def _check_readable(self, kind: str, attempt: str, where: str = "") -> None:
         """Raise Forbidden or NotFound where the kind may not be read, or is not served."""

@@ -15,6 +15,8 @@ from ansible_collections.progressive.delivery.plugins.module_utils.run import CO
 from ansible_collections.progressive.delivery.plugins.modules import (
     clone_service,
     clone_workload,
+    flagger_canary,
+    flagger_gate,
     load_test,
     mark_released,
     observe_workload,
@@ -704,6 +706,8 @@ def test_a_paused_deployment_goes_on() -> None:
 STEPS = (
     clone_service,
     clone_workload,
+    flagger_canary,
+    flagger_gate,
     load_test,
     mark_released,
     observe_workload,

@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a workload comes under Flagger and leaves it: what Flagger would take away, what there was before, and how it is put back.
+
+Flagger (1.43) makes ``<target>-primary`` and waits until it is ready; then, within one step, it turns the Service to the primary, scales
+the target to 0 and writes the route. Routers hear of the turn a moment later, and the pods that they still send to are on their way out
+by then. And it takes the Service and the route of that name for its own: other ports, other hosts and other rules go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..model import Manifest, Ref, annotations, labels, metadata
+from .flagger import Names, Settings, parsed
+
+SIDECARS = ("istio-proxy", "envoy")
+SCALED_TO_ZERO = "flagger.app/scale-to-zero"
+"""The node selector by which Flagger takes the pods off a DaemonSet."""
+FLAGGER_ID = "flagger-id"
+ORIGINAL = "flagger.kubernetes.io/original-configuration"
+"""The annotation in which Flagger keeps what an Istio VirtualService was."""
+MARKS = ("helm.toolkit.fluxcd.io/driftDetection", "kustomize.toolkit.fluxcd.io/reconcile", ORIGINAL)
+"""Annotations that Flagger adds to a route, by which Flux leaves it alone."""
+KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def selector_label(workload: Manifest, settings: Settings) -> tuple[str, str]:
+    """Return the label and its value by which Flagger tells the pods apart, or raise InvalidRequest."""
+    match = ((workload.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    for label in settings.labels:
+        if label in match:
+            return label, str(match[label])
+    raise InvalidRequest(
+        f"{_named(workload)} has none of the labels {', '.join(settings.labels)} in its selector, by which Flagger tells pods apart;"
+        " start Flagger with -selector-labels that name one that it has"
+    )
+
+
+def pod_labels(workload: Manifest) -> dict[str, str]:
+    """Return the labels of a workload's pods."""
+    return dict((((workload.get("spec") or {}).get("template") or {}).get("metadata") or {}).get("labels") or {})
+
+
+def primary_labels(workload: Manifest, label: str, value: str) -> dict[str, str]:
+    """Return the labels that the pods of the primary will have."""
+    return {**pod_labels(workload), label: f"{value}-primary"}
+
+
+def selects(selector: Mapping[str, str] | None, found: Mapping[str, str]) -> bool:
+    """Return whether a Service's selector finds pods with these labels; one that is empty finds none."""
+    return bool(selector) and all(found.get(key) == value for key, value in (selector or {}).items())
+
+
+def check_port(workload: Manifest, service: Mapping[str, Any], present: Manifest | None) -> None:
+    """Raise InvalidRequest where the pods have no port such as the Service would send to."""
+    port = service.get("targetPort", service.get("port"))
+    declared = [
+        entry for container in _containers(workload) if container.get("name") not in SIDECARS for entry in container.get("ports") or []
+    ]
+    known = {str(entry[key]) for entry in declared for key in ("name", "containerPort") if entry.get(key) is not None}
+    used = {str(entry.get("targetPort", entry.get("port"))) for entry in ((present or {}).get("spec") or {}).get("ports") or []}
+    # A number that no container declares may be listened on all the same, as long as none is declared.
+    if str(port) in known | used or (not declared and str(port).isdigit()):
+        return
+    option = "target_port" if "targetPort" in service else "port (there is no target_port)"
+    has = f"they have {', '.join(sorted(known))}" if known else "they name none"
+    raise InvalidRequest(f"the pods of {_named(workload)} have no port {port}, which {option} asks for; {has}")
+
+
+def _containers(workload: Manifest) -> list[Mapping[str, Any]]:
+    """Return the containers of a workload's pods."""
+    return ((((workload.get("spec") or {}).get("template") or {}).get("spec")) or {}).get("containers") or []
+
+
+def flagger_ports(workload: Manifest, service: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the ports of the Services that Flagger writes: the one that is asked for, and with port discovery all of the containers."""
+    target = service.get("targetPort", service["port"])
+    first = {"name": service.get("portName") or "http", "port": int(service["port"]), "targetPort": target}
+    if service.get("appProtocol"):
+        first["appProtocol"] = service["appProtocol"]
+    found = [first]
+    if service.get("portDiscovery"):
+        for container in _containers(workload):
+            for place, entry in enumerate(container.get("ports") or []):
+                if container.get("name") in SIDECARS or target in (entry.get("containerPort"), entry.get("name")):
+                    continue
+                name = entry.get("name") or f"tcp-{container.get('name')}-{place}"
+                found.append({"name": name, "port": entry["containerPort"], "targetPort": entry["containerPort"]})
+    return found
+
+
+def check_service(workload: Manifest, service: Mapping[str, Any], present: Manifest) -> None:
+    """Raise InvalidRequest where Flagger would take a port away from a Service that is there, or name it otherwise."""
+    about = f"Service {metadata(present).get('namespace')}/{metadata(present).get('name')}"
+    spec = present.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        raise InvalidRequest(f"{about} is of type ExternalName, and Flagger would point it at pods; choose another service_name")
+    wanted = {entry["port"]: entry for entry in flagger_ports(workload, service)}
+    for entry in spec.get("ports") or []:
+        kept = wanted.get(entry.get("port"))
+        if kept is None:
+            raise InvalidRequest(
+                f"{about} has port {entry.get('port')}, which Flagger would take away: it writes port {service['port']} only;"
+                " give that port, use port_discovery: true where pods have it by the same number, or move it to a Service of its own"
+            )
+        if entry.get("name") and kept["name"] != entry["name"]:
+            raise InvalidRequest(
+                f'{about} calls its port {entry["port"]} "{entry["name"]}", and Flagger would call it "{kept["name"]}"; set'
+                f" port_name: {entry['name']}"
+            )
+        if entry.get("appProtocol") and kept.get("appProtocol") != entry["appProtocol"]:
+            raise InvalidRequest(
+                f"{about} says appProtocol {entry['appProtocol']} of its port {entry['port']}, which Flagger would take away;"
+                f" set app_protocol: {entry['appProtocol']}"
+            )
+        if _as_number(workload, entry.get("targetPort", entry["port"])) != _as_number(workload, kept["targetPort"]):
+            raise InvalidRequest(
+                f"{about} sends its port {entry['port']} to port {entry.get('targetPort', entry['port'])} of the pods, and Flagger"
+                " would send it to"
+                f" {kept['targetPort']}; set target_port: {entry.get('targetPort', entry['port'])}"
+            )
+
+
+def _as_number(workload: Manifest, port: Any) -> Any:
+    """Return a port of the pods by its number, where a container names it."""
+    for container in _containers(workload):
+        for entry in container.get("ports") or []:
+            if entry.get("name") == port:
+                return entry.get("containerPort")
+    return port
+
+
+def check_others(
+    names: Names, workload: Manifest, label: str, value: str, services: Sequence[Manifest], workloads: Sequence[Manifest]
+) -> None:
+    """Raise InvalidRequest where another Service would lose its pods, or Flagger's Services would find those of another workload."""
+    now, then = pod_labels(workload), primary_labels(workload, label, value)
+    own = {names.service, f"{names.service}-canary", f"{names.service}-primary"}
+    for service in services:
+        name, selector = metadata(service).get("name"), (service.get("spec") or {}).get("selector")
+        if name in own or not selects(selector, now) or selects(selector, then):
+            continue
+        raise InvalidRequest(
+            f"Service {names.namespace}/{name} sends to the pods of {names.workload} too, which Flagger scales to 0; name it as"
+            " service_name, or"
+            f" let it choose by labels other than {label}, which the pods of {names.primary.name} do not have"
+        )
+    for other in workloads:
+        kind, name = other.get("kind"), metadata(other).get("name")
+        if (kind, name) in ((names.kind, names.target), (names.kind, names.primary.name)):
+            continue
+        if pod_labels(other).get(label) in (value, f"{value}-primary"):
+            raise InvalidRequest(
+                f"{kind} {names.namespace}/{name} has pods with {label}={pod_labels(other)[label]} too, and Flagger tells pods apart"
+                " by that label"
+                f" alone: {names.service}-canary would send requests to them; give them another value of {label}"
+            )
+
+
+def check_route(route: Manifest | None, names: Names, spec: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest where Flagger would take a host, a Gateway or a rule away from a route that is there already."""
+    if route is None:
+        return
+    about, service = _named(route), spec.get("service") or {}
+    found = route.get("spec") or {}
+    rules = found.get("rules") or found.get("http") or []
+    hosts = found.get("hostnames") or [host for host in found.get("hosts") or [] if host != names.service]
+    lost = [host for host in hosts if host not in (service.get("hosts") or [])]
+    if lost:
+        raise InvalidRequest(f"{about} has host {lost[0]}, which Flagger would take away; add it to hosts")
+    for parent in found.get("parentRefs") or []:
+        if not any(_same_parent(parent, ref, names.namespace) for ref in service.get("gatewayRefs") or []):
+            raise InvalidRequest(f"{about} belongs to Gateway {parent.get('name')}, which Flagger would take away; add it to gateway_refs")
+    for gateway in found.get("gateways") or []:
+        if gateway not in (service.get("gateways") or []) and not (gateway == "mesh" and not service.get("gateways")):
+            raise InvalidRequest(f"{about} belongs to gateway {gateway}, which Flagger would take away; add it to gateways")
+    known = {names.service, f"{names.service}-primary", f"{names.service}-canary"}
+    for rule in rules:
+        for backend in _backends(rule):
+            if backend not in known:
+                raise InvalidRequest(
+                    f"{about} leads to {backend} too, and Flagger would take that rule away; move it to a route of its own, or let"
+                    " service_name be"
+                    " a name that no route has"
+                )
+    if len(rules) > 1 and not (spec.get("analysis") or {}).get("match"):
+        raise InvalidRequest(
+            f"{about} has {len(rules)} rules, and Flagger writes one; make it one with several matches, given as route_match, or"
+            " rename the route"
+        )
+
+
+def _same_parent(one: Mapping[str, Any], other: Mapping[str, Any], namespace: str) -> bool:
+    """Return whether two references of a route mean one Gateway."""
+    return all(
+        (one.get(key) or default) == (other.get(key) or default)
+        for key, default in (("name", ""), ("namespace", namespace), ("sectionName", ""), ("port", 0))
+    )
+
+
+def _backends(rule: Mapping[str, Any]) -> list[str]:
+    """Return the Services that a rule leads to, by their names in the namespace."""
+    refs = [str(ref.get("name")) for ref in rule.get("backendRefs") or []]
+    hosts = [str((entry.get("destination") or {}).get("host")) for entry in rule.get("route") or []]
+    return refs + [host.split(".")[0] for host in hosts]
+
+
+# -- What there was before ------------------------------------------------------------------------------------------
+
+
+def record(workload: Manifest, service: Manifest | None, route: Manifest | None) -> dict[str, Any]:
+    """Return what is noted on the Canary before Flagger touches anything: replicas, the Service's selector and ports, the route."""
+    found: dict[str, Any] = {"replicas": (workload.get("spec") or {}).get("replicas"), "service": None, "route": None}
+    if service is not None:
+        spec = service.get("spec") or {}
+        found["service"] = {"selector": spec.get("selector") or {}, "ports": spec.get("ports") or []}
+    if route is not None:
+        notes = {key: text for key, text in annotations(route).items() if key != KUBECTL}
+        found["route"] = {"labels": labels(route), "annotations": notes, "spec": route.get("spec") or {}}
+    return found
+
+
+def is_owned(manifest: Manifest, canary: str) -> bool:
+    """Return whether Flagger made an object for a Canary: it goes with the Canary."""
+    owners = metadata(manifest).get("ownerReferences") or []
+    return any(owner.get("kind") == "Canary" and owner.get("name") == canary for owner in owners)
+
+
+def disowned(manifest: Manifest, canary: str) -> list[dict[str, Any]] | None:
+    """Return the owners of an object without the Canary; None where there is nothing to change."""
+    owners = metadata(manifest).get("ownerReferences") or []
+    kept = [owner for owner in owners if not (owner.get("kind") == "Canary" and owner.get("name") == canary)]
+    return None if kept == owners else kept
+
+
+def service_before(service: Manifest, before: Mapping[str, Any], label: str, value: str) -> dict[str, Any]:
+    """Return the selector and the ports that a Service gets back; one that Flagger made, or that nobody noted, leads to the target."""
+    noted = before.get("service")
+    if noted:
+        return {"selector": dict(noted["selector"]), "ports": list(noted["ports"])}
+    stored = parsed(annotations(service).get(KUBECTL)).get("spec") or {}
+    return {"selector": dict(stored.get("selector") or {label: value}), "ports": list((service.get("spec") or {}).get("ports") or [])}
+
+
+def route_before(route: Manifest, before: Mapping[str, Any], names: Names, port: int) -> dict[str, Any]:
+    """Return the spec that a route gets back: what was noted, what Flagger noted, or all its rules to the Service."""
+    noted = before.get("route")
+    if noted:
+        return dict(noted["spec"])
+    stored = parsed(annotations(route).get(ORIGINAL)) or parsed(annotations(route).get(KUBECTL)).get("spec")
+    if stored:
+        return dict(stored)
+    return led_to(route, names, port)
+
+
+def notes_before(route: Manifest, before: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the annotations that a route gets back, and (None) those that Flagger has added; what others have changed since stays."""
+    old = (before.get("route") or {}).get("annotations") or {}
+    present = annotations(route)
+    lost: dict[str, str | None] = {key: text for key, text in old.items() if key not in present}
+    return {**lost, **{key: None for key in MARKS if key not in old}}
+
+
+def led_to(route: Manifest, names: Names, port: int) -> dict[str, Any]:
+    """Return the spec of a route whose every rule leads to the Service, without what Flagger needs for a canary."""
+    spec = dict(route.get("spec") or {})
+    canary = f"{names.service}-canary"
+    if route.get("kind") == "HTTPRoute":
+        spec["rules"] = _once([_plain_rule(rule, names.service, canary, port) for rule in spec.get("rules") or []])
+    elif route.get("kind") == "VirtualService":
+        for protocol in ("http", "tcp"):
+            if spec.get(protocol):
+                spec[protocol] = _once([_plain_http(rule, names.service) for rule in spec[protocol]])
+    elif route.get("kind") == "TraefikService":
+        spec = {
+            "weighted": {"services": [{"kind": "Service", "name": names.service, "namespace": names.namespace, "port": port, "weight": 1}]}
+        }
+    return spec
+
+
+def _plain_rule(rule: Mapping[str, Any], service: str, canary: str, port: int) -> dict[str, Any]:
+    """Return a rule of an HTTPRoute that leads to the Service, and mirrors nothing to the canary."""
+    found = {key: value for key, value in rule.items() if key not in ("backendRefs", "filters")}
+    filters = [
+        entry for entry in rule.get("filters") or [] if ((entry.get("requestMirror") or {}).get("backendRef") or {}).get("name") != canary
+    ]
+    if filters:
+        found["filters"] = filters
+    found["backendRefs"] = [{"group": "", "kind": "Service", "name": service, "port": port, "weight": 1}]
+    return found
+
+
+def _plain_http(rule: Mapping[str, Any], service: str) -> dict[str, Any]:
+    """Return a route of a VirtualService that leads to the Service."""
+    found = {key: value for key, value in rule.items() if key not in ("route", "mirror", "mirrorPercentage")}
+    return {**found, "route": [{"destination": {"host": service}}]}
+
+
+def _once(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rules without those for requests that another one takes anyway: they lead to one place now."""
+    plain = [rule for rule in rules if not _has_headers(rule)]
+    return plain or rules
+
+
+def _has_headers(rule: Mapping[str, Any]) -> bool:
+    """Return whether a rule is for requests with some header only: that of an A/B test, or of session affinity."""
+    matches = rule.get("matches") or rule.get("match") or []
+    return bool(matches) and all(entry.get("headers") for entry in matches)
+
+
+# -- Back to the target ---------------------------------------------------------------------------------------------
+
+
+def as_target(primary: Manifest, workload: Manifest, label: str, value: str, copies: Mapping[str, str]) -> dict[str, Any]:
+    """Return the pod template that the target gets: the primary's, under the target's names.
+
+    ``copies`` {name of a copy that Flagger made of a ConfigMap or Secret: name of the original}.
+    """
+    template: dict[str, Any] = _renamed((primary.get("spec") or {}).get("template") or {}, copies)
+    meta = dict(template.get("metadata") or {})
+    notes = {key: text for key, text in (meta.get("annotations") or {}).items() if key != FLAGGER_ID}
+    meta = {key: text for key, text in meta.items() if key not in ("annotations", "creationTimestamp")}
+    meta["labels"] = {**(meta.get("labels") or {}), label: value}
+    if notes:
+        meta["annotations"] = notes
+    spec = dict(template.get("spec") or {})
+    _rename_values(spec, label, f"{metadata(workload)['name']}-primary", str(metadata(workload)["name"]))
+    nodes = {key: text for key, text in (spec.get("nodeSelector") or {}).items() if key != SCALED_TO_ZERO}
+    spec.pop("nodeSelector", None)
+    if nodes:
+        spec["nodeSelector"] = nodes
+    return {"metadata": meta, "spec": spec}
+
+
+def _renamed(value: Any, copies: Mapping[str, str], inside: str = "") -> Any:
+    """Return a part of a pod template in which copies of ConfigMaps and Secrets have the names of the originals."""
+    if isinstance(value, Mapping):
+        found = {}
+        for key, entry in value.items():
+            names = key in ("name", "secretName") and inside in (
+                "configMap",
+                "secret",
+                "configMapKeyRef",
+                "secretKeyRef",
+                "configMapRef",
+                "secretRef",
+            )
+            found[key] = copies.get(entry, entry) if names and isinstance(entry, str) else _renamed(entry, copies, key)
+        return found
+    if isinstance(value, list):
+        return [_renamed(entry, copies, inside) for entry in value]
+    return value
+
+
+def _rename_values(spec: dict[str, Any], label: str, old: str, new: str) -> None:
+    """Give affinity and spread rules the target's name back, to which Flagger has added -primary."""
+    anti = (spec.get("affinity") or {}).get("podAntiAffinity") or {}
+    selectors = [entry.get("labelSelector") for entry in spec.get("topologySpreadConstraints") or []]
+    selectors += [entry.get("labelSelector") for entry in anti.get("requiredDuringSchedulingIgnoredDuringExecution") or []]
+    preferred = anti.get("preferredDuringSchedulingIgnoredDuringExecution") or []
+    selectors += [(entry.get("podAffinityTerm") or {}).get("labelSelector") for entry in preferred]
+    for selector in selectors:
+        for key, value in ((selector or {}).get("matchLabels") or {}).items():
+            if key == label and value == old:
+                selector["matchLabels"][key] = new
+        for entry in (selector or {}).get("matchExpressions") or []:
+            if entry.get("key") == label:
+                entry["values"] = [new if value == old else value for value in entry.get("values") or []]
+
+
+def references(template: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the ConfigMaps and Secrets that a pod template uses, as (kind, name)."""
+    found: set[tuple[str, str]] = set()
+
+    def look(value: Any, inside: str) -> None:
+        if isinstance(value, Mapping):
+            kind = {"configMap": "ConfigMap", "configMapKeyRef": "ConfigMap", "configMapRef": "ConfigMap"}.get(inside)
+            kind = kind or {"secret": "Secret", "secretKeyRef": "Secret", "secretRef": "Secret"}.get(inside)
+            name = value.get("name") or value.get("secretName")
+            if kind and isinstance(name, str):
+                found.add((kind, name))
+            for key, entry in value.items():
+                look(entry, key)
+        elif isinstance(value, list):
+            for entry in value:
+                look(entry, inside)
+
+    look(template, "")
+    return found
+
+
+@dataclass(frozen=True)
+class Back:
+    """What the target becomes: so many pods of the primary's template; ``changes`` are the places in which it differs now."""
+
+    template: Mapping[str, Any] | None
+    replicas: int | None
+
+    @property
+    def is_new(self) -> bool:
+        """Return whether the target has another template now."""
+        return self.template is not None
+
+
+def replicas_of(workload: Manifest) -> int | None:
+    """Return how many pods a workload asks for; None for a DaemonSet."""
+    return None if workload.get("kind") == "DaemonSet" else int((workload.get("spec") or {}).get("replicas", 1))
+
+
+def way_back(
+    primary: Manifest | None, workload: Manifest, before: Mapping[str, Any], label: str, value: str, copies: Mapping[str, str]
+) -> Back:
+    """Return what the target becomes. Without a primary it is as it was; a primary of no pods counts for nothing."""
+    wanted = before.get("replicas") or 1
+    if primary is None:
+        return Back(None, max(int(wanted), replicas_of(workload) or 0) if workload.get("kind") != "DaemonSet" else None)
+    replicas = None if workload.get("kind") == "DaemonSet" else (replicas_of(primary) or int(wanted))
+    template = as_target(primary, workload, label, value, copies)
+    return Back(None if _same(template, _present(workload)) else template, replicas)
+
+
+def _present(workload: Manifest) -> dict[str, Any]:
+    """Return the target's own template as it is compared with the primary's."""
+    template = (workload.get("spec") or {}).get("template") or {}
+    meta = {key: value for key, value in (template.get("metadata") or {}).items() if key != "creationTimestamp"}
+    if "annotations" in meta and not meta["annotations"]:
+        meta.pop("annotations")
+    return {"metadata": meta, "spec": template.get("spec") or {}}
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two templates are one, Flagger's own mark and Flux's aside, which it leaves out."""
+
+    def plain(template: Mapping[str, Any]) -> dict[str, Any]:
+        meta = dict(template["metadata"])
+        notes = {
+            key: text for key, text in (meta.pop("annotations", None) or {}).items() if "toolkit.fluxcd.io" not in key and key != FLAGGER_ID
+        }
+        marks = {key: text for key, text in (meta.pop("labels", None) or {}).items() if "toolkit.fluxcd.io" not in key}
+        return {"notes": notes, "labels": marks, "spec": template["spec"]}
+
+    return plain(one) == plain(other)
+
+
+def _named(manifest: Manifest) -> str:
+    """Return an object as a sentence names it."""
+    meta = metadata(manifest)
+    return str(Ref(str(manifest.get("kind")), str(meta.get("namespace") or ""), str(meta.get("name"))))
