@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("AlertProvider", "flagger.app/v1beta1", "alertproviders"),
         Kind("Canary", "flagger.app/v1beta1", "canaries"),
+        Kind("ConfigMap", "v1", "configmaps"),
         Kind("ControllerRevision", "apps/v1", "controllerrevisions"),
         Kind("DaemonSet", "apps/v1", "daemonsets"),
         Kind("Deployment", "apps/v1", "deployments"),
@@ -78,6 +79,7 @@ KINDS: dict[str, Kind] = {
         Kind("PrometheusRule", "monitoring.coreos.com/v1", "prometheusrules"),
         Kind("ReplicaSet", "apps/v1", "replicasets"),
         Kind("ResourceQuota", "v1", "resourcequotas"),
+        Kind("Secret", "v1", "secrets"),
         Kind("Service", "v1", "services"),
         Kind("StatefulSet", "apps/v1", "statefulsets"),
         Kind("TraefikService", "traefik.io/v1alpha1", "traefikservices"),
@@ -260,8 +262,8 @@ class Cluster(Protocol):
     def watch(self, query: Query, resource_version: str, timeout: float) -> Iterator[tuple[str, Manifest]]:
         """Yield (type, object) from ``resource_version`` on; end after ``timeout`` seconds; raise Gone when too old."""
 
-    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False) -> Manifest:
-        """Patch the object and return it; raise Conflict where a precondition in the body does not hold."""
+    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False, subresource: str = "") -> Manifest:
+        """Patch the object, or a subresource of it, and return it; raise Conflict where a precondition in the body does not hold."""
 
     def create(self, ref: Ref, manifest: Manifest, dry_run: bool = False) -> Manifest:
         """Create the object and return it; raise Conflict where it exists."""
