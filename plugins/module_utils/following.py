@@ -513,8 +513,7 @@ class CanaryWait:
     def _tell(self, is_away: bool) -> None:
         """Report how far it is."""
         if self._seen:
-            pending = self._memory.pending_since is not None or not self._memory.active
-            self._memory.line = progress_line(self._seen.canary, self._seen.told(), pending)
+            self._memory.line = progress_line(self._seen.canary, self._seen.told(), not self._memory.active)
             self._progress(self._told(is_away))
 
     def _told(self, is_away: bool) -> str:

@@ -216,7 +216,7 @@ progress:
   description: How far it is, as one line, where O(slice) ended before the wait did.
   returned: when a slice is over and the wait is not
   type: str
-  sample: "Progressing, weight 20 of 50, 0 of 5 failed checks: Advance web.shop canary weight 20"
+  sample: "Progressing, weight 20 of 50, 0 of 5 failed checks: New revision detected! Scaling up web.shop"
 reason:
   description: Why the wait failed, as one word.
   returned: failure

@@ -266,7 +266,8 @@ def test_a_release_is_followed_to_its_end_line_by_line() -> None:
     assert found["images"] == {"target": {"app": "podinfo:2.0.0"}, "primary": {"app": "podinfo:2.0.0"}}
     assert found["target"] == {"kind": "Deployment", "name": "web"}
     assert lines[0] == "Succeeded: waiting for Flagger to see the new revision of web (it looks every 10 s)"
-    assert "Progressing, weight 10 of 50, 0 of 5 failed checks: Advance web.shop canary weight 10" in lines
+    assert "Progressing, weight 10 of 50, 0 of 5 failed checks" in lines
+    assert lines[-1] == "Succeeded"
     assert "Progressing, weight 10 of 50, 1 of 5 failed checks: Halt web.shop advancement errors 2.00 > 1" in lines
     assert [check["name"] for check in found["checks"]] == ["errors"]
 

@@ -34,6 +34,7 @@ SELECTOR_LABELS = ("app", "name", "app.kubernetes.io/name")
 
 _COMBINED = "(combined from similar events): "
 _BEGINS = "New revision detected!"
+_ADVANCE = "Advance "
 _ROLLED_BACK = "Canary failed! Scaling down"
 _METRIC = re.compile(r"^Halt \S+ advancement (?P<name>.+) (?P<value>\S+) (?P<operator>[<>]) (?P<limit>\S+)$")
 _NO_VALUES = re.compile(r"^Halt advancement no values found for (?:custom metric: |metric: |\S+ metric )(?P<name>[^\s:]+)")
@@ -399,7 +400,8 @@ def waits_for(canary: Manifest, told: Sequence[Told], pending: bool) -> str:
         return f"stands at the {gate.words}"
     if status.is_settled:
         return f"waiting for Flagger to see the new revision of {name} (it looks every {interval_of(canary):g} s)" if pending else ""
-    said = told[-1].message if told else ""
+    # The numbers before it say what an advance says, and say it earlier.
+    said = told[-1].message if told and not told[-1].message.startswith(_ADVANCE) else ""
     if status.is_beginning:
         return said or f"waiting for Flagger to make {name}-primary"
     if status.phase == "Promoting":
