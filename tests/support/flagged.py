@@ -7,6 +7,9 @@ of four steps takes about a minute.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -20,6 +23,11 @@ FLAGGER = "flagger-system"
 PROMETHEUS = f"http://flagger-prometheus.{FLAGGER}:9090"
 TESTER = f"http://flagger-loadtester.{FLAGGER}"
 SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": "9898", "prometheus.io/path": "/metrics"}
+# A program that posts its second argument to its first.
+POST = (
+    "import sys, urllib.request as u; request = u.Request(sys.argv[1], data=sys.argv[2].encode(), method='POST');"
+    "u.build_opener(u.ProxyHandler({})).open(request, timeout=10).read()"
+)
 # The share of answers that are no errors, in percent, as the application counts them.
 SUCCESS = """
   100 * sum(rate(http_request_duration_seconds_count{
@@ -110,6 +118,14 @@ class Flagged(Application):
             "flagger_release_timeout": 300,
             **variables,
         }
+
+    def ask_gate(self, what: str) -> None:
+        """Open or close the Canary's gate in the load tester, from within the cluster's network."""
+        name, namespace = TESTER.removeprefix("http://").split(".")
+        found = self.cluster._json("GET", f"/api/v1/namespaces/{namespace}/services/{name}")
+        url = f"http://{found['spec']['clusterIP']}/gate/{what}"
+        body = json.dumps({"name": "web", "namespace": self.namespace})
+        subprocess.run([*self.network, sys.executable, "-c", POST, url, body], check=True)
 
     def phase(self) -> str:
         """Return the Canary's phase."""

@@ -5,7 +5,7 @@ A YAML block that begins with ``# name.yml`` is a file of that name. In a consol
 is a command. Only the namespace, the registry and the addresses are replaced by those of the test. A line that ends in
 ``# fails`` must.
 
-A guide to what routers do has its line in ROUTED, and is run on the cluster that has some.
+A guide to what routers do has its line in ROUTED, and is run on the cluster that has some; those in FLAGGED need Flagger there.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ ROUTED = {
     "canary.md": Provider("gateway_api", "traefik"),
     "shadow.md": Provider("traefik", "traefik"),
 }
+
+FLAGGED = ("flagger.md",)
 
 
 def steps(text: str) -> list[tuple[str, str]]:

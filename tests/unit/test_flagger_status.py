@@ -289,8 +289,8 @@ def test_a_failed_release_is_told_with_its_metric() -> None:
         lambda: cluster.say("Canary failed! Scaling down web.shop", "Warning"),
     )
     words = (
-        r"Canary shop/web failed, and Flagger has all traffic on web-primary: metric error-rate was 12.50 > 1 \(2 times of 5 that are"
-        r" allowed\); correct web and release it anew - this revision of it is not tried again"
+        r"Canary shop/web failed, and Flagger has all traffic on web-primary: metric error-rate was 12.50 > 1 \(its threshold is 5"
+        r" failed checks\); correct web and release it anew - this revision of it is not tried again"
     )
     with pytest.raises(DeliveryError, match=words) as caught:
         run(cluster)
