@@ -544,10 +544,8 @@ class CanaryWait:
 
     def _failure(self, seen: Seen, status: CanaryStatus, check: Check) -> WaitFailed:
         """Return the error that tells why Flagger took a release back."""
-        held = [entry for entry in checks_of(seen.told()) if entry.reason == check.reason and entry.name == check.name]
-        often = (
-            f" ({in_words(len(held), 'time')} of {status.threshold} that are allowed)" if check.reason == "MetricFailed" and held else ""
-        )
+        is_counted = check.reason not in ("RolledBack", "ProgressDeadlineExceeded", "CanaryFailed")
+        often = f" (its threshold is {in_words(status.threshold, 'failed check')})" if is_counted else ""
         name = target_of(seen.canary)[1]
         return WaitFailed(
             f"{self._ref} failed, and Flagger has all traffic on {seen.primary_name}: {check.words.rstrip('.')}{often};"
