@@ -15,6 +15,7 @@ from .plan.flagger_status import (
     Check,
     Gate,
     Told,
+    as_written,
     canary_status,
     checks_of,
     config_checksum,
@@ -166,7 +167,7 @@ class Seen:
     def _take_workload(self, name: str, entry: Manifest) -> None:
         """Take the newest state of target or primary."""
         if self.target_ref and name == self.target_ref.name:
-            self.target = entry
+            self.target = as_written(entry)
         elif name == self.primary_name:
             self.primary = entry
 
@@ -321,7 +322,7 @@ class CanaryWait:
         if seen is None or ref is None:
             return
         try:
-            seen.target = {**self._cluster.get(ref), "kind": ref.kind}
+            seen.target = as_written({**self._cluster.get(ref), "kind": ref.kind})
         except NotFound:
             raise NotFound(f"{self._ref} releases {ref}, which does not exist; make it, or correct targetRef") from None
         self._read_primary()

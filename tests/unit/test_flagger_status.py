@@ -156,6 +156,13 @@ def test_the_primary_runs_the_target_s_template_but_for_what_flagger_changes(tar
     assert plan.is_same_template(target, primary) is same
 
 
+@pytest.mark.parametrize("others", [{}, {"disk": "fast"}])
+def test_a_daemon_set_that_flagger_has_scaled_to_zero_is_as_its_owner_wrote_it(others: dict[str, str]) -> None:
+    written = with_template(**({"nodeSelector": others} if others else {}))
+    scaled = with_template(nodeSelector={**others, "flagger.app/scale-to-zero": "true"})
+    assert plan.as_written(scaled)["spec"] == written["spec"] and plan.as_written(written) is written
+
+
 def test_annotations_of_the_pods_count_and_those_of_flagger_do_not() -> None:
     target = deployment()
     target["spec"]["template"]["metadata"]["annotations"] = {"restarted": "now", "kustomize.toolkit.fluxcd.io/x": "y"}
@@ -265,7 +272,7 @@ def test_a_release_is_followed_to_its_end_line_by_line() -> None:
     assert found["outcome"] == "released" and found["status"]["phase"] == "Succeeded" and not found["changed"]
     assert found["images"] == {"target": {"app": "podinfo:2.0.0"}, "primary": {"app": "podinfo:2.0.0"}}
     assert found["target"] == {"kind": "Deployment", "name": "web"}
-    assert lines[0] == "Succeeded: waiting for Flagger to see the new revision of web (it looks every 10 s)"
+    assert lines[0] == "Succeeded: waiting for Flagger to see what web is to run (it looks every 10 s)"
     assert "Progressing, weight 10 of 50, 0 of 5 failed checks" in lines
     assert lines[-1] == "Succeeded"
     assert "Progressing, weight 10 of 50, 1 of 5 failed checks: Halt web.shop advancement errors 2.00 > 1" in lines

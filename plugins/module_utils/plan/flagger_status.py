@@ -32,6 +32,8 @@ SHORTEST_INTERVAL = 10.0
 # The labels by which Flagger tells the pods of target and primary apart, unless it was started with others.
 SELECTOR_LABELS = ("app", "name", "app.kubernetes.io/name")
 
+SCALED_TO_ZERO = "flagger.app/scale-to-zero"
+
 _COMBINED = "(combined from similar events): "
 _BEGINS = "New revision detected!"
 _ADVANCE = "Advance "
@@ -240,6 +242,17 @@ def _is_same(one: Any, other: Any) -> bool:
     return one == other or (isinstance(one, str) and other == f"{one}-primary")
 
 
+def as_written(target: Manifest) -> Manifest:
+    """Return a target as its owner has written it: Flagger scales a DaemonSet to 0 by a node selector in its pod template."""
+    template = (target.get("spec") or {}).get("template") or {}
+    selector = (template.get("spec") or {}).get("nodeSelector") or {}
+    if SCALED_TO_ZERO not in selector:
+        return target
+    kept = {key: value for key, value in selector.items() if key != SCALED_TO_ZERO}
+    pods = {key: value for key, value in template["spec"].items() if key != "nodeSelector"} | ({"nodeSelector": kept} if kept else {})
+    return {**target, "spec": {**target["spec"], "template": {**template, "spec": pods}}}
+
+
 def images_of(workload: Manifest) -> dict[str, str]:
     """Return {container: image} of a workload."""
     return template_images((workload.get("spec") or {}).get("template") or {})
@@ -399,7 +412,7 @@ def waits_for(canary: Manifest, told: Sequence[Told], pending: bool) -> str:
     if gate:
         return f"stands at the {gate.words}"
     if status.is_settled:
-        return f"waiting for Flagger to see the new revision of {name} (it looks every {interval_of(canary):g} s)" if pending else ""
+        return f"waiting for Flagger to see what {name} is to run (it looks every {interval_of(canary):g} s)" if pending else ""
     # The numbers before it say what an advance says, and say it earlier.
     said = told[-1].message if told and not told[-1].message.startswith(_ADVANCE) else ""
     if status.is_beginning:
