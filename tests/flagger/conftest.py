@@ -9,37 +9,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import NotFound
-from ansible_collections.progressive.delivery.plugins.module_utils.model import Query
-from support.flagged import Flagged
-from support.live import login
+from ansible_collections.progressive.delivery.plugins.module_utils.login import connect
 
 
 @pytest.fixture(scope="session")
-def flagger_kubeconfig() -> str:
-    """Return the kubeconfig of the cluster with Flagger."""
+def flagger() -> str:
+    """Return the kubeconfig of a cluster with routers and Flagger."""
     path = os.environ.get("DELIVERY_ROUTED_KUBECONFIG")
     if not path:
-        pytest.skip("DELIVERY_ROUTED_KUBECONFIG is not set; start a cluster with routers and name its kubeconfig")
-    cluster = login({"kubeconfig": path})
-    try:
-        cluster.list(Query("Canary", "default"))
-    except NotFound:
-        pytest.skip("the cluster does not know the kind Canary; install Flagger there with the role flagger")
-    finally:
-        cluster.close()
+        pytest.skip("DELIVERY_ROUTED_KUBECONFIG is not set; start a cluster with routers and Flagger and name its kubeconfig")
+    cluster = connect({"kubeconfig": path})
+    groups = cluster.api_groups()
+    cluster.close()
+    if "flagger.app" not in groups:
+        pytest.skip("the cluster has no kind Canary; install Flagger on it")
     return path
-
-
-@pytest.fixture
-def flagged(flagger_kubeconfig: str) -> Iterator[Flagged]:
-    """Return an empty namespace; what is released there is made by the test."""
-    with Flagged(flagger_kubeconfig) as found:
-        yield found

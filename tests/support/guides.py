@@ -5,7 +5,7 @@ A YAML block that begins with ``# name.yml`` is a file of that name. In a consol
 is a command. Only the namespace, the registry and the addresses are replaced by those of the test. A line that ends in
 ``# fails`` must.
 
-A guide to what routers do has its line in ROUTED, and is run on the cluster that has some; those in FLAGGED need Flagger there.
+A guide to what routers do has its line in ROUTED, and is run on the cluster that has some.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .routed import Provider
 GUIDES = ROOT / "docs" / "guides"
 BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACES = (("registry.example.com/web", "localhost:32000/podinfo"), ("registry.example.com", "localhost:32000"))
+# Guides that need Flagger, which are run beside its tests.
+FLAGGER = ("flagger.md",)
 # {guide: the route ``web`` that is there when it begins}
 ROUTED = {
     "ab_test.md": Provider("gateway_api", "traefik"),
     "canary.md": Provider("gateway_api", "traefik"),
     "shadow.md": Provider("traefik", "traefik"),
 }
-
-FLAGGED = ("flagger.md",)
 
 
 def steps(text: str) -> list[tuple[str, str]]:

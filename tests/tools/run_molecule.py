@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run molecule scenarios, with the cluster that DELIVERY_KUBECONFIG names: those that are named, or all but those for MicroK8s and Flagger.
+"""Run molecule scenarios, with the cluster that DELIVERY_KUBECONFIG names: those that are named, or all but those for
+Flagger and MicroK8s.
 
 Three run at a time: each has a namespace of its own, and they wait more than they work. What one printed comes when it has ended.
 """
@@ -18,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = ROOT / "extensions" / "molecule"
 AT_A_TIME = 3
+# Those of a stage of their own.
+BY_NAME = ("flagger", "microk8s")
 
 
 def run(name: str) -> tuple[str, int, float, str]:
@@ -43,11 +46,9 @@ def run(name: str) -> tuple[str, int, float, str]:
 
 def main(names: list[str]) -> int:
     """Run the scenarios and return 1 where one failed."""
-    # Default only starts and stops a cluster; those for MicroK8s are a stage of their own, those for Flagger need one that has it.
+    # Default only starts and stops a cluster.
     chosen = names or sorted(
-        path.parent.name
-        for path in SCENARIOS.glob("*/converge.yml")
-        if path.parent.name != "default" and not path.parent.name.startswith(("flagger", "microk8s"))
+        path.parent.name for path in SCENARIOS.glob("*/converge.yml") if not path.parent.name.startswith(("default", *BY_NAME))
     )
     failed = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:

@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Ref
 from ansible_collections.progressive.delivery.plugins.modules import wait_canary
 
+from .live import Traffic
 from .releasing import Application
 from .routed import GATEWAYS, IMAGE, Manifest, version
 
@@ -68,10 +69,19 @@ def gate(name: str, kind: str, path: str = "check") -> Manifest:
     return {"name": name, "type": kind, "url": f"{TESTER}/gate/{path}"}
 
 
-class Flagged(Application):
+class Followed(Application):
     """A namespace with the Deployment ``web`` and the Canary ``web``."""
 
     router = "traefik"
+
+    @property
+    def host(self) -> str:
+        """Return the host name of this namespace's route."""
+        return f"{self.namespace}.example.com"
+
+    def users(self, rate: float = 200, **headers: str) -> Traffic:
+        """Return continuous traffic to the host; a client on a machine that is busy has patience."""
+        return self.traffic_at(self.router, rate, 10, **headers)
 
     def begin(self, router: str = "traefik", timeout: float = 120, **analysis: Any) -> None:
         """Make Deployment and Canary, and wait until Flagger has given the traffic to the primary and the host answers."""
