@@ -40,6 +40,9 @@ from .watching import Stream
 AWAY = "the API server does not answer"
 # Seconds for which a quota stays full after the last pod that ended is gone, before that is believed.
 QUOTA_GRACE = 3.0
+# Seconds in which a service account may come, as the one of a new namespace does a moment after it.
+ACCOUNT_GRACE = 10.0
+NO_ACCOUNT = "error looking up service account"
 
 Progress = Callable[..., None]
 
@@ -386,12 +389,15 @@ class RolloutWait:
             raise failure(self._cluster, self._ref, trouble)
 
     def _standing(self, trouble: Trouble | None) -> Trouble | None:
-        """Return the trouble, or None where it is a quota that may have room by now.
+        """Return the trouble, or None where it may be over: a quota that may have room by now, a service account that may come yet.
 
         A pod that ends gives back what it has of a quota, a moment after it is gone; the controller tries again, later and later,
         and its condition says meanwhile what was true the first time.
         """
         memory, now = self._memory, self._turn.elapsed
+        if trouble and NO_ACCOUNT in trouble.message:
+            memory.refused_since = now if memory.refused_since is None else memory.refused_since
+            return None if now - memory.refused_since < ACCOUNT_GRACE else trouble
         if trouble is None or "exceeded quota" not in trouble.message or any(map(is_terminating, self._watched.own_pods() or ())):
             memory.refused_since = None
             return trouble if trouble and "exceeded quota" not in trouble.message else None

@@ -27,9 +27,11 @@ BIN = ROOT / ".venv" / "bin"
 COUNTS = re.compile(r"(\d+) (passed|failed|error|errors|skipped|rerun)\b")
 # A real cluster on a machine that is busy: what fails is tried once more, and the last line tells how many were.
 ONCE_MORE = ("--reruns", "1", "-r", "R")
+TWICE_MORE = ("--reruns", "2", "-r", "R")
 
-# They wait more than they work: four at a time on two cores.
+# They wait more than they work: four at a time on two cores. Those of the routers mostly wait, and conftest.py keeps the others apart.
 SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup")
+MANY = ("-n", "8", "--dist", "loadgroup")
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,14 @@ STAGES = (
     Stage("cluster", ((f"{ROOT}/tests/cluster/cluster", "up"),), cluster=True),
     Stage("contract", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, "tests/contract"),), cluster=True),
     Stage("oldest", ((f"{BIN}/nox", "--error-on-missing-interpreters", "-s", "oldest"),), cluster=True, needs=("python3.11",)),
-    Stage("integration", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *ONCE_MORE, f"--ignore={MICROK8S}", "tests/integration"),), cluster=True),
+    Stage("integration", ((f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *TWICE_MORE, f"--ignore={MICROK8S}", "tests/integration"),), cluster=True),
     # Before the scenarios that go through the routers. Once built - 20 minutes on two cores, the first time - they start in a minute.
     Stage(
         "routers",
         (
             (f"{ROOT}/tests/cluster/cluster", "up", "routed", "--with", "traefik,istio"),
             # Two data planes on the cores that the tests have too: what a stall has cost is tried twice more, and told.
-            (f"{BIN}/pytest", "-q", "-n", "3", "--reruns", "2", "-r", "R", "tests/routers"),
+            (f"{BIN}/pytest", "-q", *MANY, *TWICE_MORE, "tests/routers"),
         ),
         kubeconfig="DELIVERY_ROUTED_KUBECONFIG",
     ),

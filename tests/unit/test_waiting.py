@@ -348,6 +348,30 @@ def test_a_quota_that_stays_full_ends_the_wait(monkeypatch: pytest.MonkeyPatch) 
     assert caught.value.reason == "FailedCreate"
 
 
+NO_ACCOUNT = {
+    **QUOTA_FULL,
+    "message": 'pods "new-" is forbidden: error looking up service account shop/default: serviceaccount "default" not found',
+}
+
+
+def test_a_service_account_that_never_comes_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "ACCOUNT_GRACE", 0.3)
+    cluster = Shop()
+    cluster.set(conditions=[NO_ACCOUNT])
+    with pytest.raises(DeliveryError, match="service account shop/default") as caught:
+        run(cluster)
+    assert caught.value.reason == "FailedCreate"
+
+
+def test_the_service_account_of_a_new_namespace_is_waited_for() -> None:
+    cluster = Shop()
+    cluster.set(conditions=[NO_ACCOUNT])
+    done = {key: 3 for key in ("updatedReplicas", "readyReplicas", "availableReplicas")}
+    thread = later(lambda: None, lambda: cluster.set(conditions=[], **done), pause=0.6)
+    assert run(cluster)["status"]["phase"] == "complete"
+    thread.join()
+
+
 def test_a_refusal_by_a_quota_that_has_room_again_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "QUOTA_GRACE", 0.1)
     cluster = Shop()
