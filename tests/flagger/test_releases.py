@@ -172,7 +172,7 @@ def test_pods_that_cannot_start_end_a_release_at_once(web: Followed) -> None:
 
 
 def test_a_run_that_was_killed_is_gone_on_with(web: Followed) -> None:
-    web.begin("traefik")
+    web.begin("traefik", stepWeights=[20, 30, 40, 50])
     with web.users(50) as traffic:
         process = starting(PLAYBOOK, web.release("2.0.0"))
         weighs(web, 20)
