@@ -57,7 +57,7 @@ def _canary(shop: Shop) -> None:
     """Make a Canary that Flagger looks at once an hour, so that its phase is ours to write."""
     shop.create(deployment("web", replicas=1))
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
-    analysis = {"interval": "1h", "threshold": 5, "iterations": 5}
+    analysis = {"interval": "60m", "threshold": 5, "iterations": 5}
     spec = {"provider": "kubernetes", "targetRef": target, "service": {"port": 80}, "analysis": analysis}
     shop.create({"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": "web"}, "spec": spec})
     deadline = time.monotonic() + 30
