@@ -125,9 +125,10 @@ class KubernetesCluster:
         finally:
             response.close()
 
-    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False) -> Manifest:
-        """Patch the object and return it; raise Conflict where a precondition in the body does not hold."""
-        return self._json("PATCH", ref.path, _writing(dry_run), body, content_type=patch_type, about=ref, verb="patch")
+    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False, subresource: str = "") -> Manifest:
+        """Patch the object, or a subresource of it, and return it; raise Conflict where a precondition in the body does not hold."""
+        path = f"{ref.path}/{subresource}" if subresource else ref.path
+        return self._json("PATCH", path, _writing(dry_run), body, content_type=patch_type, about=ref, verb="patch")
 
     def create(self, ref: Ref, manifest: Manifest, dry_run: bool = False) -> Manifest:
         """Create the object and return it; raise Conflict where it exists."""

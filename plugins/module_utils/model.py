@@ -262,8 +262,8 @@ class Cluster(Protocol):
     def watch(self, query: Query, resource_version: str, timeout: float) -> Iterator[tuple[str, Manifest]]:
         """Yield (type, object) from ``resource_version`` on; end after ``timeout`` seconds; raise Gone when too old."""
 
-    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False) -> Manifest:
-        """Patch the object and return it; raise Conflict where a precondition in the body does not hold."""
+    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False, subresource: str = "") -> Manifest:
+        """Patch the object, or a subresource of it, and return it; raise Conflict where a precondition in the body does not hold."""
 
     def create(self, ref: Ref, manifest: Manifest, dry_run: bool = False) -> Manifest:
         """Create the object and return it; raise Conflict where it exists."""

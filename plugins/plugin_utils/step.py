@@ -24,6 +24,7 @@ from ansible.utils.vars import merge_hash
 from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
 from ansible_collections.progressive.delivery.plugins.module_utils.turns import TURN_OPTIONS
 from ansible_collections.progressive.delivery.plugins.modules import (
+    abort_canary,
     clone_service,
     clone_workload,
     compare_workloads,
@@ -47,6 +48,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     strategy_info,
     switch_color,
     undo_rollout,
+    wait_canary,
     wait_rollout,
 )
 from ansible_collections.progressive.delivery.plugins.plugin_utils.reporter import Reporter
@@ -54,6 +56,7 @@ from ansible_collections.progressive.delivery.plugins.plugin_utils.reporter impo
 STEPS = {
     module.__name__.rsplit(".", 1)[-1]: module
     for module in (
+        abort_canary,
         clone_service,
         clone_workload,
         compare_workloads,
@@ -77,6 +80,7 @@ STEPS = {
         strategy_info,
         switch_color,
         undo_rollout,
+        wait_canary,
         wait_rollout,
     )
 }

@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "cluster"), str(Path(_
 
 import delay
 import load
+import phase
 import release
 import steps
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import DeliveryError
@@ -28,7 +29,13 @@ from bench import Bench, BenchError, find_kubectl, run
 from support.live import local_cluster
 
 # The name of each part, what measures it, and how often: a run takes less than four minutes on two cores.
-PARTS: dict[str, tuple[Any, int]] = {"steps": (steps, 20), "delay": (delay, 5), "load": (load, 5), "release": (release, 4)}
+PARTS: dict[str, tuple[Any, int]] = {
+    "steps": (steps, 20),
+    "delay": (delay, 5),
+    "phase": (phase, 5),
+    "load": (load, 5),
+    "release": (release, 4),
+}
 
 
 def say(line: str = "") -> None:

@@ -48,6 +48,7 @@ STEPS: list[tuple[str, dict[str, Any], bool]] = [
     ("pause_rollout", {"name": "web-green"}, True),
 ]
 REFUSED = [
+    ("abort_canary", {"name": "nope"}),
     ("clone_service", {"name": "web-green", "source": "nope", "labels": {"version": "x"}}),
     ("clone_service", {"name": "web", "source": "nope", "state": "absent"}),
     ("clone_workload", {"name": "web-x", "source": "web-blue"}),
@@ -79,6 +80,8 @@ REFUSED = [
     ("practices_info", {"name": "web-blue", "checks": ["staged"]}),
     ("practices_info", {"name": "web-blue", "checks": ["nonsense"]}),
     ("smoke_test", {"name": "web-blue", "status": [418], "retries": 0}),
+    ("wait_canary", {"name": "nope"}),
+    ("wait_canary", {"name": "nope", "until": "over"}),
     ("wait_rollout", {"name": "web-blue", "nonsense": 1}),
     ("strategy_info", {"name": "nope"}),
     ("wait_rollout", {"name": "web-blue", "min_updated": 9}),

@@ -145,8 +145,8 @@ class FakeCluster:
     def close(self) -> None:
         """Give back nothing."""
 
-    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False) -> Manifest:
-        """Patch the object; raise Conflict where a precondition does not hold."""
+    def patch(self, ref: Ref, body: Any, patch_type: str, dry_run: bool = False, subresource: str = "") -> Manifest:
+        """Patch the object, or a subresource of it; raise Conflict where a precondition does not hold."""
         if self.before_patch:
             hook, self.before_patch = self.before_patch, None
             hook()

@@ -22,7 +22,7 @@ GUIDES = ROOT / "docs" / "guides"
 BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACES = (("registry.example.com/web", "localhost:32000/podinfo"), ("registry.example.com", "localhost:32000"))
 # Guides that need Flagger, which are run beside its tests.
-FLAGGER = ("flagger_adopt.md",)
+FLAGGER = ("flagger.md", "flagger_adopt.md")
 # {guide: the route ``web`` that is there when it begins}
 ROUTED = {
     "ab_test.md": Provider("gateway_api", "traefik"),

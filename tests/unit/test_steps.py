@@ -13,6 +13,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.errors import
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ran, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.run import COMMON_OPTIONS, argument_spec
 from ansible_collections.progressive.delivery.plugins.modules import (
+    abort_canary,
     clone_service,
     clone_workload,
     flagger_canary,
@@ -34,6 +35,7 @@ from ansible_collections.progressive.delivery.plugins.modules import (
     strategy_info,
     switch_color,
     undo_rollout,
+    wait_canary,
     wait_rollout,
 )
 from support.fake import FakeCluster
@@ -704,6 +706,7 @@ def test_a_paused_deployment_goes_on() -> None:
 
 
 STEPS = (
+    abort_canary,
     clone_service,
     clone_workload,
     flagger_canary,
@@ -725,6 +728,7 @@ STEPS = (
     strategy_info,
     switch_color,
     undo_rollout,
+    wait_canary,
     wait_rollout,
 )
 
