@@ -15,7 +15,8 @@ description:
 positional: _input, wanted
 options:
   _input:
-    description: What was seen - lists of objects by C(planes), C(namespaces), C(types), C(tags), C(validators) and C(pods), and C(kept) as JSON.
+    description: >-
+      What was seen - lists of objects by C(planes), C(namespaces), C(types), C(tags), C(validators) and C(pods), and C(kept) as JSON.
     type: dict
     required: true
   wanted:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run molecule scenarios, with the cluster that DELIVERY_KUBECONFIG names: those that are named, or all but those for MicroK8s.
+"""Run molecule scenarios, with the cluster that DELIVERY_KUBECONFIG names: those that are named, or all but those
+that are stages of their own.
 
 Three run at a time: each has a namespace of its own, and they wait more than they work. What one printed comes when it has ended.
 """
@@ -43,11 +44,11 @@ def run(name: str) -> tuple[str, int, float, str]:
 
 def main(names: list[str]) -> int:
     """Run the scenarios and return 1 where one failed."""
-    # Default only starts and stops a cluster; those for MicroK8s are a stage of their own.
+    # Default only starts and stops a cluster; those for MicroK8s, Istio and the platform are stages of their own.
     chosen = names or sorted(
         path.parent.name
         for path in SCENARIOS.glob("*/converge.yml")
-        if path.parent.name != "default" and "microk8s" not in path.parent.name
+        if path.parent.name not in ("default", "istio", "platform") and "microk8s" not in path.parent.name
     )
     failed = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:

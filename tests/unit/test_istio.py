@@ -51,9 +51,10 @@ def tag(name: str, revision: str) -> Object:
     return {"metadata": {"name": f"istio-revision-tag-{name}", "labels": {"istio.io/tag": name, "istio.io/rev": revision}}}
 
 
-def pod(
-    name: str = "web-5c9f-x", namespace: str = "shop", revision: str = "", owner: tuple[str, str] | None = ("ReplicaSet", "web-5c9f"), **given: Any
-) -> Object:
+WEB = ("ReplicaSet", "web-5c9f")
+
+
+def pod(name: str = "web-5c9f-x", namespace: str = "shop", revision: str = "", owner: tuple[str, str] | None = WEB, **given: Any) -> Object:
     meta: Object = {"name": name, "namespace": namespace, "labels": {"pod-template-hash": "5c9f"}}
     if owner:
         meta["ownerReferences"] = [{"controller": True, "kind": owner[0], "name": owner[1]}]
@@ -67,12 +68,13 @@ def pod(
 
 def gateway(revision: str, name: str = "istio-ingressgateway") -> Object:
     proxy = [{"name": "istio-proxy", "image": "hub/proxyv2:1.30.0"}]
-    return pod(f"{name}-5c9f-x", "istio-system", revision, ("ReplicaSet", f"{name}-5c9f"), spec={"containers": proxy, "initContainers": None})
+    spec = {"containers": proxy, "initContainers": None}
+    return pod(f"{name}-5c9f-x", "istio-system", revision, ("ReplicaSet", f"{name}-5c9f"), spec=spec)
 
 
 def seen(**given: Any) -> Object:
-    found: Object = {"planes": [], "namespaces": [space("istio-system"), space("shop")], "types": [], "tags": [], "validators": [], "pods": [], "kept": ""}
-    return {**found, **given}
+    nothing: Object = {key: [] for key in ("planes", "types", "tags", "validators", "pods")}
+    return {**nothing, "namespaces": [space("istio-system"), space("shop")], "kept": "", **given}
 
 
 def decide(wanted: Object | None = None, **given: Any) -> Object:

@@ -14,6 +14,7 @@ from .sidecars import outdated, sidecars
 INJECTION = "istio-injection"
 REVISION = "istio.io/rev"
 RELEASE = "meta.helm.sh/release-name"
+GOES = "which istio_remove_old takes away"
 VERSION = "app.kubernetes.io/version"
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 Seen = Mapping[str, Any]
@@ -22,14 +23,14 @@ Seen = Mapping[str, Any]
 def plan(seen: Seen, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the role istio does.
 
-    ``seen`` has lists of objects: planes (Deployments of istiod), namespaces, types (two CRDs, of Istio and of Gateway API), tags (webhooks),
-    validators (webhooks), pods; and kept, what an earlier run has kept of before, as JSON. ``wanted`` has the role's variables, without their
-    prefix, and version, that of the charts.
+    ``seen`` has lists of objects: planes (Deployments of istiod), namespaces, types (CRDs, of Istio and of Gateway API), tags (webhooks),
+    validators (webhooks), pods; and kept, what an earlier run has kept of before, as JSON. ``wanted`` has the role's variables,
+    without their prefix, and version, that of the charts.
 
-    The result has refusal, a sentence, empty where there is nothing to refuse; name and revision of the control plane; validator, the revision
-    that checks objects until now; make, namespaces that are missing; move, tags to move; relabel and restore, namespaces with the labels
-    that they get, None for one that goes; old and planes, the Helm releases of other revisions and of all; kept, what is to be kept now;
-    said, sentences to be told.
+    The result has refusal, a sentence, empty where there is nothing to refuse; name and revision of the control plane; validator, the
+    revision that checks objects until now; make, namespaces that are missing; move, tags to move; relabel and restore, namespaces with
+    the labels that they get, None for one that goes; old and planes, the Helm releases of other revisions and of all; kept, what is to be
+    kept now; said, sentences to be told.
     """
     labels = {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in seen["namespaces"]}
     kept = {"labels": {}, "made": [], "gateway_api": False, **(json.loads(seen["kept"]) if seen["kept"] else {})}
@@ -58,7 +59,7 @@ def plan(seen: Seen, wanted: Mapping[str, Any]) -> dict[str, Any]:
         "made": [name for name in homes if name in kept["made"]],
         "kept": {
             "labels": {
-                **{name: {k: v for k, v in labels.get(name, {}).items() if k in (INJECTION, REVISION)} for name in spaces if name in changed},
+                **{name: _ours(labels.get(name, {})) for name in spaces if name in changed},
                 **kept["labels"],
             },
             "made": sorted({*kept["made"], *make}),
@@ -81,6 +82,11 @@ def _wish(has: Mapping[str, str], wanted: Mapping[str, Any]) -> dict[str, str | 
     name = next(iter(wanted["revision_tags"]), "") or wanted["revision"]
     right = {REVISION: name, INJECTION: None} if name else {INJECTION: "enabled", REVISION: None}
     return {key: value for key, value in right.items() if has.get(key) != value}
+
+
+def _ours(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a namespace that the role changes."""
+    return {key: value for key, value in labels.items() if key in (INJECTION, REVISION)}
 
 
 def _restore(labels: Mapping[str, Mapping[str, str]], before: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -133,15 +139,15 @@ def _refuse_present(
     gone = {row["revision"] for row in result["old"]}
     for tag, has in tags.items():
         if has.get(REVISION) in gone and tag not in wanted["revision_tags"]:
-            yield f"tag {tag} names revision {has[REVISION]}, which istio_remove_old takes away; put it in istio_revision_tags, or delete it"
+            yield f"tag {tag} names revision {has[REVISION]}, {GOES}; put it in istio_revision_tags, or delete it"
     for row in rows:
         name = f"{row['kind']} {row['namespace']}/{row['workload']}"
         if row["revision"] not in gone or _own(row, wanted):
             continue
         if row["namespace"] not in wanted["namespaces"]:
-            yield f"{name} has a sidecar of revision {row['revision']}, which istio_remove_old takes away; put its namespace in istio_namespaces"
+            yield f"{name} has a sidecar of revision {row['revision']}, {GOES}; put its namespace in istio_namespaces"
         if not wanted["restart"]:
-            yield f"{name} has a sidecar of revision {row['revision']}, which istio_remove_old takes away; set istio_restart: true with it"
+            yield f"{name} has a sidecar of revision {row['revision']}, {GOES}; set istio_restart: true with it"
         if row["kind"] not in ("Deployment", "StatefulSet", "DaemonSet"):
             yield f"{name} has a sidecar of revision {row['revision']}, and nothing rolls it out; end it before istio_remove_old"
 
@@ -171,8 +177,8 @@ def _refuse_absent(
         more = len({(row["namespace"], row["workload"]) for row in stay}) - 1
         others = f" and {more} more" if more else ""
         yield (
-            f"{first['kind']} {first['namespace']}/{first['workload']}{others} would be left with a sidecar of Istio's and without its control plane; "
-            "set istio_restart: true to roll out workloads without it, end what cannot be rolled out, or set istio_force: true"
+            f"{first['kind']} {first['namespace']}/{first['workload']}{others} would be left with a sidecar of Istio's and without its "
+            "control plane; set istio_restart: true to roll out workloads without it, end what nothing rolls out, or set istio_force: true"
         )
 
 
@@ -185,7 +191,8 @@ def _step(now: str, then: str) -> str:
     if new < old:
         return f"Istio is at {now} and does not go back to {then} in place; install {then} beside it with istio_revision"
     if new[0] == old[0] and new[1] > old[1] + 1:
-        return f"Istio is at {now} and cannot go to {then} in place, over a minor version; go one at a time, or install it beside with istio_revision"
+        way = "go one at a time, or install it beside with istio_revision"
+        return f"Istio is at {now} and cannot go to {then} in place, over a minor version; {way}"
     return ""
 
 
