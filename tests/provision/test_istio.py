@@ -82,7 +82,7 @@ def test_from_nothing_over_an_upgrade_to_nothing(empty: Shop, given: dict[str, A
     old.mkdir()
     rows: list[tuple[dict[str, Any], str]] = [
         ({"istio_helm": "/nowhere/helm"}, 'istio_helm "/nowhere/helm" is no Helm that runs here'),
-        ({"istio_charts": str(old)}, "has no chart base, istiod, gateway"),
+        ({"istio_charts": str(old)}, "has no chart base, gateway, istiod"),
         ({"istio_version": "7.0.0"}, "are of version 1.0.0, not 7.0.0"),
         ({"istio_revision": "1.1"}, "cannot be the name of a revision"),
         ({"istio_profile": "ambient"}, "needs the charts cni and ztunnel"),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from localcluster import build
-from support.live import BIN, clean_environment
+from support.guides import GUIDES, steps
+from support.live import BIN, WEB, Shop, clean_environment
 from support.microk8s import double
 
 
@@ -35,14 +35,19 @@ class Site:
             "microk8s_become": False,
             "microk8s_timeout": 120,
         }
-        (folder / "inventory.yml").write_text(yaml.safe_dump({"microk8s": {"hosts": {"n1": node}}}))
+        (folder / "group_vars").mkdir()
+        (folder / "group_vars" / "microk8s.yml").write_text(yaml.safe_dump(node))
+        (folder / "inventory.yml").write_text(yaml.safe_dump({"microk8s": {"hosts": {"n1": {}}}}))
 
-    def play(self, variables: dict[str, Any], *arguments: str, fails: bool = False) -> str:
+    def play(self, variables: dict[str, Any], fails: bool = False) -> str:
         """Run the playbook and return what it printed."""
+        return self.run(f"ansible-playbook -i inventory.yml progressive.delivery.platform -e '{json.dumps(variables)}'", fails)
+
+    def run(self, command: str, fails: bool = False) -> str:
+        """Run a command in the folder and return what it printed."""
         environment = clean_environment()
-        environment["PATH"] = f"{BIN}:{os.environ.get('PATH', '')}"
-        command = ["ansible-playbook", "-i", "inventory.yml", "progressive.delivery.platform", "-e", json.dumps(variables), *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        environment["PATH"] = f"{BIN}:{environment['PATH']}"
+        done = subprocess.run(command, shell=True, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -56,28 +61,40 @@ def changed(output: str) -> int:
     return sum(int(number) for number in re.findall(r"changed=(\d+)", output))
 
 
-def test_microk8s_and_istio_in_one_go_and_a_second_run_changes_nothing(
-    provision_kubeconfig: str, given: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_commands_of_the_guide_run_as_they_stand(provision_kubeconfig: str, given: dict[str, Any], empty: Shop, tmp_path: Path) -> None:
     site = Site(tmp_path, provision_kubeconfig)
-    wanted = {
-        **{key: value for key, value in given.items() if key not in ("istio_kubeconfig", "istio_helm", "istio_platform")},
-        "platform_flagger": False,
-        "platform_kubeconfig": str(tmp_path / "kubeconfig"),
-        "platform_helm": given["istio_helm"],
-        "platform_addons": ["dns"],
-        "platform_registry": False,
-    }
-    assert changed(site.play(wanted, "--check")) > 0 and site.calls() == [] and not (tmp_path / "kubeconfig").exists()
-    try:
-        site.play(wanted)
-        assert ["n1", "snap", "install"] in [call[:3] for call in site.calls()]
-        assert (tmp_path / "kubeconfig").read_text() == Path(provision_kubeconfig).read_text()
-        again = site.play(wanted)
-        assert changed(again) == 0, again
-    finally:
-        away = ["ansible-playbook", "progressive.delivery.istio", "-e", json.dumps({**given, "istio_state": "absent"})]
-        subprocess.run([str(BIN / away[0]), *away[1:]], env=clean_environment(), check=True, capture_output=True)
+    (tmp_path / "given.yml").write_text(
+        yaml.safe_dump(
+            {
+                **{key: value for key, value in given.items() if key not in ("istio_kubeconfig", "istio_platform")},
+                "platform_helm": given["istio_helm"],
+                "platform_registry": False,
+                # The double has no workloads behind these; and Flagger has tests of its own.
+                "platform_addons": ["dns"],
+                "platform_flagger": False,
+            }
+        )
+    )
+    empty.apply(WEB)
+    written: list[int] = []
+    for what, text in steps((GUIDES / "platform.md").read_text()):
+        text = re.sub(r"\bshop\b", empty.namespace, text)
+        if what == "file":
+            (tmp_path / text.split()[1]).write_text(text)
+            continue
+        # What is here in the place of the Internet: charts of two versions, and images.
+        charts = given["istio_charts"].replace("1.0.0", "1.1.0") if "upgrade.yml" in text else given["istio_charts"]
+        version = "1.1.0" if "upgrade.yml" in text else "1.0.0"
+        output = site.run(f"{text.split('  #')[0]} -e @given.yml -e istio_charts={charts} -e istio_version={version}")
+        written.append(changed(output))
+        if "--check" in text:
+            assert site.calls() == [] and not (tmp_path / "kubeconfig").exists()
+        elif "upgrade.yml" not in text:
+            assert (tmp_path / "kubeconfig").read_text() == Path(provision_kubeconfig).read_text()
+            assert empty.get("Namespace", empty.namespace)["metadata"]["labels"]["istio-injection"] == "enabled"
+    assert [number > 0 for number in written] == [True, True, False, True, True]
+    assert ["n1", "snap", "install"] in [call[:3] for call in site.calls()]
+    assert not {"istio-injection", "istio.io/rev"} & set(empty.get("Namespace", empty.namespace)["metadata"]["labels"])
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
