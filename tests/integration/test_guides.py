@@ -13,10 +13,11 @@ from support.live import APPLICATION, ROOT, WEB, Shop
 pytestmark = pytest.mark.cluster
 # Whose commands are run, and looked at more closely, in a test of its own.
 ELSEWHERE = {
-    "choosing_a_strategy.md": "test_recommend.py",
-    "good_practices.md": "test_practices.py",
-    "installing_flagger.md": "../flagger/test_install.py",
-    "microk8s.md": "test_microk8s.py",
+    "choosing_a_strategy.md": "integration/test_recommend.py",
+    "good_practices.md": "integration/test_practices.py",
+    "installing_flagger.md": "flagger/test_install.py",
+    "microk8s.md": "integration/test_microk8s.py",
+    "platform.md": "provision/test_platform.py",
 }
 # What is there when a guide begins.
 APPLICATIONS = {"blue_green.md": APPLICATION}
@@ -57,4 +58,4 @@ def test_who_has_the_role_of_the_guide_can_release(shop: Shop, tmp_path: Path) -
 
 def test_the_other_guides_are_run_where_it_is_said() -> None:
     for guide, test in ELSEWHERE.items():
-        assert f'"{guide}"' in (ROOT / "tests" / "integration" / test).read_text()
+        assert f'"{guide}"' in (ROOT / "tests" / test).read_text()

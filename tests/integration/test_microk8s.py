@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -186,6 +187,62 @@ def test_a_failure_is_one_sentence(tmp_path: Path, knobs: dict[str, Any], senten
     double.knob(site.root, "n1", knobs)
     output = site.play(fails=True, channel="1.31/stable", addons=["rbac"], timeout=15)
     assert sentence in output, output
+
+
+PRIVATE = """
+set -e
+mount --make-rprivate /
+mount --bind {etc} /etc
+groupadd --force {group}
+id dev >/dev/null 2>&1 || useradd dev
+{command}
+echo GROUPS=$(id -nG dev)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="users are made in a copy of /etc, which takes root")
+@pytest.mark.parametrize(("channel", "group"), [("1.31/stable", "microk8s"), ("1.31-strict/stable", "snap_microk8s")])
+def test_users_get_the_group_that_the_confinement_has(tmp_path: Path, channel: str, group: str) -> None:
+    site = Site(tmp_path, "n1")
+    etc = tmp_path / "etc"
+    subprocess.run(["cp", "-a", "/etc", str(etc)], check=True)
+    given = json.dumps({"microk8s_channel": channel, "microk8s_users": ["dev"], "microk8s_addons": ["dns"]})
+    (tmp_path / "given.json").write_text(given)
+    command = "ansible-playbook -i inventory.yml progressive.delivery.microk8s -e @given.json"
+    (tmp_path / "private.sh").write_text(PRIVATE.format(etc=etc, group=group, command=command))
+    output = site.run("unshare --mount sh private.sh")
+    assert changed(output) > 0 and group in output.rsplit("GROUPS=", 1)[1].split(), output
+    installed = next(call for call in site.calls() if call[1:3] == ["snap", "install"])
+    assert ("--classic" in installed) is (group == "microk8s")
+    again = site.run("unshare --mount sh private.sh")
+    assert changed(again) == 0 and site.calls() == [], again
+    # Only a private copy of the users was changed.
+    assert group not in Path("/etc/group").read_text().split(":")
+
+
+def test_a_strict_snap_demands_root_of_everybody(tmp_path: Path) -> None:
+    site = Site(tmp_path, "n1")
+    site.install("n1", "1.31-strict/stable")
+    double.knob(site.root, "n1", {"permission": True})
+    assert "microk8s status needs root; use become: true" in site.play(fails=True, channel="1.31-strict/stable")
+    double.knob(site.root, "n1", {"permission": None})
+    site.calls()
+    output = site.play(fails=True, channel="1.31/stable")
+    assert "is strict and 1.31/stable is classic" in output and site.calls() == []
+
+
+def test_nodes_join_when_a_play_takes_them_one_after_the_other(tmp_path: Path) -> None:
+    site = Site(tmp_path, "n1", "n2", "n3")
+    role = {"ansible.builtin.include_role": {"name": "progressive.delivery.microk8s"}}
+    book = [{"hosts": "microk8s", "gather_facts": False, "serial": 1, "tasks": [role]}]
+    (tmp_path / "serial.yml").write_text(yaml.safe_dump(book))
+    command = "ansible-playbook -i inventory.yml serial.yml -e microk8s_channel=1.31/stable"
+    site.run(command)
+    assert {site.state["nodes"][name]["cluster"] for name in ("n1", "n2", "n3")} == {"n1"}
+    joins = [call[0] for call in site.calls() if call[1:3] == ["microk8s", "join"]]
+    assert joins == ["n2", "n3"]
+    again = site.run(command)
+    assert changed(again) == 0 and site.calls() == [], again
 
 
 @pytest.mark.cluster

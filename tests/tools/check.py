@@ -4,8 +4,8 @@
 
 usage: check.py [STAGE...]
 
-Without arguments it runs all but those that run only when they are named: flagger, whose releases take minutes each,
-routers-lifecycle, which makes a cluster of its own, and microk8s, which tests on a double what is not finished yet.
+Without arguments it runs all but those that run only when they are named: flagger, whose releases take minutes each, provision, which
+installs Istio on a cluster of its own, microk8s, which tests on a double, and routers-lifecycle, which makes a cluster of its own.
 
 The routers have a second cluster. In the first one, their API types would change what the other tests find there, and their pods would
 take part in the times that these measure.
@@ -108,6 +108,19 @@ STAGES = (
         cluster=True,
         named=True,
     ),
+    # They change a cluster as a whole, so it is one of their own.
+    Stage(
+        "provision",
+        (
+            (f"{ROOT}/tests/cluster/cluster", "up", "provision"),
+            (f"{BIN}/pytest", "-q", "tests/provision"),
+            (f"{BIN}/python", "tests/tools/run_molecule.py", "istio"),
+            (f"{BIN}/python", "tests/tools/run_molecule.py", "platform"),
+            (f"{ROOT}/tests/cluster/cluster", "down", "provision"),
+        ),
+        named=True,
+        kubeconfig="DELIVERY_PROVISION_KUBECONFIG",
+    ),
     Stage("routers-lifecycle", ((f"{BIN}/pytest", "-q", "tests/cluster/tests/test_routers.py"),), named=True),
 )
 
@@ -126,7 +139,7 @@ def main(names: list[str]) -> int:
     totals = {"passed": 0, "failed": 0, "skipped": 0, "rerun": 0}
     rows: list[tuple[str, str, float]] = []
     for stage in chosen:
-        if given and stage.name in ("cluster", "local-cluster", "routers-lifecycle"):
+        if given and stage.name in ("cluster", "local-cluster", "provision", "routers-lifecycle"):
             rows.append((stage.name, "not needed: KUBECONFIG was given", 0.0))
             continue
         commands = stage.commands

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run molecule scenarios, with the cluster that DELIVERY_KUBECONFIG names: those that are named, or all but those for
-Flagger and MicroK8s.
+"""Run molecule scenarios, with the cluster that DELIVERY_KUBECONFIG names: those that are named, or all but those
+that are stages of their own.
 
 Three run at a time: each has a namespace of its own, and they wait more than they work. What one printed comes when it has ended.
 """
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = ROOT / "extensions" / "molecule"
 AT_A_TIME = 3
 # Those of a stage of their own.
-BY_NAME = ("flagger", "microk8s")
+BY_NAME = ("flagger", "istio", "microk8s", "platform")
 
 
 def run(name: str) -> tuple[str, int, float, str]:
