@@ -62,7 +62,7 @@ class Aimed:
         self.wait(lambda: self.ask(5) == {STABLE: 5} and self.ask(5, "/version") == {STABLE: 5})
         self.spec = there.read(self.kind)["spec"]
 
-    def wait(self, done: Callable[[], bool], timeout: float = 15) -> None:
+    def wait(self, done: Callable[[], bool], timeout: float = 60) -> None:
         """Return when something holds."""
         deadline = time.monotonic() + timeout
         while not done():

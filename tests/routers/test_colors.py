@@ -51,7 +51,7 @@ def shop(routed_kubeconfig: str, variant: Provider) -> Iterator[Routed]:
             found.create(service(f"web-{color}", {"app": "web", "version": color}))
         found.create(service("web", {"app": "web"}))
         found.put(*routes(variant, found.host))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while set(found.ask(router(variant), 5)) != {STABLE}:
             assert time.monotonic() < deadline, f"{variant} does not route {found.host}"
             time.sleep(0.1)
@@ -98,7 +98,7 @@ def test_switches_lose_no_request(shop: Routed, variant: Provider) -> None:
             done = shop.step(switch_color, provider=variant.name, name="web", color=color)
             assert done["changed"] and (done["before"], done["after"]) == (foreseen["before"], foreseen["after"]), done
             assert shop.step(switch_color, provider=variant.name, name="web", color=color)["changed"] is False
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while set(seen := shop.ask(router(variant), 20)) != {version}:
                 assert time.monotonic() < deadline, seen
                 time.sleep(0.05)

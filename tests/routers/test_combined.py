@@ -51,7 +51,7 @@ class Combined:
         self.until(lambda: self.ask(5) == {STABLE: 5})
         self.spec = there.read(self.kind)["spec"]
 
-    def until(self, done: Callable[[], bool], timeout: float = 20) -> None:
+    def until(self, done: Callable[[], bool], timeout: float = 60) -> None:
         """Return when something holds."""
         deadline = time.monotonic() + timeout
         while not done():

@@ -135,7 +135,7 @@ def test_a_canary_without_pods_is_not_taken_for_one_without_traffic(routed: Rout
     provider = PROVIDERS[-1]
     routed.route(provider, 50)
     routed.cluster.patch(routed.ref("Deployment", "canary"), {"spec": {"replicas": 0}}, "application/merge-patch+json")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while "503" not in routed.ask(provider.router, 20):
         assert time.monotonic() < deadline
     seen = watch_share(probe(routed, provider), 0, 1.5, before=50)

@@ -72,7 +72,7 @@ def settled(there: Routed, method: str = "GET") -> int:
     return before
 
 
-def until(condition: Callable[[], bool], what: str, timeout: float = 15) -> None:
+def until(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
     """Return when a condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -72,7 +72,7 @@ class Application(Routed):
         made["spec"]["template"]["metadata"]["labels"] = dict(LABELS)
         self.create(made)
 
-    def lead(self, provider: Provider, subset: str = "", timeout: float = 30) -> None:
+    def lead(self, provider: Provider, subset: str = "", timeout: float = 60) -> None:
         """Make the route, and wait until its host answers."""
         self.put(*route_of(provider, self.host, subset))
         deadline = time.monotonic() + timeout

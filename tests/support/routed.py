@@ -191,7 +191,7 @@ class Routed(Shop):
         """Return an object, also of a kind that the collection does not know."""
         return self.cluster._json("GET", f"{PATHS[kind].format(self.namespace)}/{name}")
 
-    def clear(self, timeout: float = 30) -> None:
+    def clear(self, timeout: float = 60) -> None:
         """Delete the routes named ``web`` and ``web-canary``, and wait until no router knows the host: another provider can have it."""
         for kind in ("HTTPRoute", "Ingress", "IngressRoute", "TraefikService", "VirtualService", "DestinationRule"):
             for name in ("web", "web-canary"):
@@ -204,7 +204,7 @@ class Routed(Shop):
                 assert time.monotonic() < deadline, f"{router} still routes {self.host}"
                 time.sleep(0.1)
 
-    def route(self, provider: Provider, weight: int = 0, timeout: float = 30) -> None:
+    def route(self, provider: Provider, weight: int = 0, timeout: float = 60) -> None:
         """Make the route ``web`` of a provider, and wait until its host answers."""
         self.put(*manifests(provider, self.host, weight))
         deadline = time.monotonic() + timeout
