@@ -14,13 +14,14 @@ description:
   - Makes and keeps a Canary (C(flagger.app/v1beta1)). What Flagger would take for something else without a word is refused first, in
     one sentence - see O(check_metrics), O(check_webhooks) and O(force).
   - A workload that runs is taken over without a lost request. Flagger by itself turns the Service to its primary and scales the workload
-    to 0 in one step, while routers still send to its pods. Here Flagger makes the primary, is suspended, the Service is turned when the
+    to 0 in one step, while routers may still send to its pods. Here Flagger makes the primary, is suspended, the Service is turned when the
     primary is ready, routers get O(drain) seconds, and then Flagger goes on.
   - What there was before - replicas, the Service's selector and ports, the route - is noted on the Canary as the annotation
     C(progressive.delivery/canary-before).
   - With O(state=absent) the workload leaves Flagger without a lost request. It gets the pod template and the number of pods of the
     primary, then the Service and the route lead to it as they did before, then the Canary goes and with it all that Flagger made.
-    Flagger's own C(revertOnDeletion) brings back neither the template nor an HTTPRoute, so it is switched off for that.
+    Flagger's own C(revertOnDeletion) brings back neither the template nor an HTTPRoute - which then leads to nothing -, so it is
+    switched off for that.
   - A run that was killed is run again with the same options, and goes on.
 extends_documentation_fragment:
   - progressive.delivery.cluster
