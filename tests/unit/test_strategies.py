@@ -167,9 +167,9 @@ MISSING: dict[str, tuple[dict[str, Any], str]] = {
         "whether there is one is not known",
     ),
     "canary and metrics": ({"risky": True}, "nobody has said whether something measures"),
-    "a playbook": (
+    "a Canary": (
         {"risky": True, "metrics": True, "api_groups": [*GATEWAY, "flagger.app"], "routes": {**NO_ROUTES, "http_routes": ["web"]}},
-        "this collection has none for Canary by Flagger yet",
+        "A Canary that names the Deployment: Flagger releases by one.",
     ),
     "a wish for an instant way back": (
         {"instant_rollback": True, "capacity": room(1)},

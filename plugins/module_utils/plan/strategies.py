@@ -104,6 +104,7 @@ STRATEGIES: dict[str, Strategy] = {
             testing="step by step",
             tools="Flagger, metrics, a router",
             suits="risky changes, often",
+            playbook="progressive.delivery.flagger_release",
         ),
         Strategy(
             "ab_test",
@@ -605,7 +606,7 @@ def needs(strategy: Strategy, facts: Facts) -> list[str]:
         *_room_needs(strategy, facts),
         *_route_needs(strategy, facts),
         *_workload_needs(strategy, facts),
-        *([] if strategy.playbook else [f"A playbook: this collection has none for {strategy.title} yet."]),
+        *(["A Canary that names the Deployment: Flagger releases by one."] if strategy.name == "flagger" else []),
     ]
 
 
