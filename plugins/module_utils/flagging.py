@@ -45,6 +45,8 @@ from .plan.takeover import (
     selector_label,
 )
 from .reading import autoscaler_of
+from .routes.controllers import MIRROR
+from .routing import check_controller
 from .run import Progress, settle
 from .waiting import require, wait_for_rollout
 from .watching import Stream
@@ -293,6 +295,7 @@ def _check_references(cluster: Cluster, facts: Facts) -> None:
             raise InvalidRequest(f"{names.canary}: {ref}, which {option} names, does not exist") from None
         except Forbidden:
             facts.checks.append(f"{ref} was not looked at: it may not be read")
+    _check_mirror(cluster, facts)
     if facts.settings and facts.settings.no_cross_namespace:
         analysis = spec.get("analysis") or {}
         entries = [entry.get("templateRef") or {} for entry in analysis.get("metrics") or []]
@@ -303,6 +306,21 @@ def _check_references(cluster: Cluster, facts: Facts) -> None:
                     f"{names.canary} names {entry['name']} in namespace {entry['namespace']}, and {facts.settings.where} was started with"
                     " -no-cross-namespace-refs; make it in the namespace of the Canary"
                 )
+
+
+def _check_mirror(cluster: Cluster, facts: Facts) -> None:
+    """Raise InvalidRequest where the Gateway's controller does not mirror: Traefik answers 500 to each request of such a route."""
+    names, spec = facts.names, facts.spec
+    if not facts.provider.startswith("gatewayapi") or not (spec.get("analysis") or {}).get("mirror"):
+        return
+    route = {"spec": {"parentRefs": spec["service"].get("gatewayRefs") or []}}
+    try:
+        check_controller(cluster, "gateway_api", Ref("HTTPRoute", names.namespace, names.service), route, MIRROR)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"{names.canary} cannot have mirror: {error.message.partition('; ')[0]}; leave mirror out, or use provider istio",
+            reason="NotSupported",
+        ) from None
 
 
 # -- What is written -------------------------------------------------------------------------------------------------

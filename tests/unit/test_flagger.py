@@ -222,6 +222,26 @@ def test_without_a_provider_that_of_flagger_counts() -> None:
         flagger_canary.execute(options(provider=None, iterations=2), cluster, False)
 
 
+def test_mirror_is_refused_where_the_gateway_does_not_mirror() -> None:
+    group = "gateway.networking.k8s.io/v1"
+    gateway = {
+        "apiVersion": group,
+        "kind": "Gateway",
+        "metadata": {"name": "public", "namespace": "shop"},
+        "spec": {"gatewayClassName": "traefik"},
+    }
+    able = {"supportedFeatures": [{"name": "HTTPRoute"}]}
+    spec = {"controllerName": "traefik.io/gateway-controller"}
+    kind = {"apiVersion": group, "kind": "GatewayClass", "metadata": {"name": "traefik"}, "spec": spec, "status": able}
+    cluster = shop(gateway, kind)
+    cluster.groups.append("gateway.networking.k8s.io")
+    given = {"provider": "gatewayapi:v1", "iterations": None, "step_weight": 50, "gateway_refs": [{"name": "public"}]}
+    said = refusal(cluster, **given, mirror=True)
+    assert "Canary shop/web cannot have mirror" in said and "leave mirror out, or use provider istio" in said
+    assert "traefik.io/gateway-controller leaves HTTPRouteRequestMirror out" in said
+    assert flagger_canary.execute(options(**given), cluster, True).changed
+
+
 def refusal(cluster: FakeCluster, **given: Any) -> str:
     """Return the sentence by which a Canary is refused, before anything was written."""
     with pytest.raises(InvalidRequest) as refused:
