@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = ROOT / "extensions" / "molecule"
 AT_A_TIME = 3
+# They change a cluster as a whole, and get one of their own.
+OWN = ("istio", "platform")
 
 
 def run(name: str) -> tuple[str, int, float, str]:
@@ -26,6 +28,8 @@ def run(name: str) -> tuple[str, int, float, str]:
     started = time.monotonic()
     bin_folder = Path(sys.executable).parent
     environment = {**os.environ, "COLUMNS": "160", "PATH": f"{bin_folder}:{os.environ.get('PATH', '')}"}
+    if name in OWN and os.environ.get("DELIVERY_PROVISION_KUBECONFIG"):
+        environment["DELIVERY_KUBECONFIG"] = os.environ["DELIVERY_PROVISION_KUBECONFIG"]
     # A copy that is installed elsewhere must not be what is tested.
     environment["ANSIBLE_COLLECTIONS_PATH"] = sysconfig.get_paths()["purelib"]
     command = [str(bin_folder / "molecule"), "test", "--scenario-name", name]
@@ -48,7 +52,7 @@ def main(names: list[str]) -> int:
     chosen = names or sorted(
         path.parent.name
         for path in SCENARIOS.glob("*/converge.yml")
-        if path.parent.name not in ("default", "istio", "platform") and "microk8s" not in path.parent.name
+        if path.parent.name not in ("default", *OWN) and "microk8s" not in path.parent.name
     )
     failed = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:
