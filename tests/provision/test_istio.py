@@ -19,7 +19,7 @@ KINDS = (
 )
 COLUMNS = "custom-columns=KIND:.kind,NAMESPACE:.metadata.namespace,NAME:.metadata.name,LABELS:.metadata.labels"
 VIRTUAL_SERVICE = {
-    "apiVersion": "networking.istio.io/v1",
+    "apiVersion": "networking.istio.io/v1beta1",
     "kind": "VirtualService",
     "metadata": {"name": "web"},
     "spec": {"hosts": ["web.example.com"], "http": [{"route": [{"destination": {"host": "web"}}]}]},

@@ -71,5 +71,6 @@ def charts(folder: Path, version: str) -> None:
 if __name__ == "__main__":
     place = Path(sys.argv[2])
     place.mkdir(parents=True, exist_ok=True)
-    variables = {**istio(sys.argv[1], place), "provision_kubectl": str(build.folder("kubernetes") / "kubectl")}
+    programs = {f"provision_{name}": str(build.folder(part) / name) for part, name in (("kubernetes", "kubectl"), ("helm", "helm"))}
+    variables = {**istio(sys.argv[1], place), **programs}
     (place / "istio.json").write_text(json.dumps(variables))

@@ -21,6 +21,8 @@ SCENARIOS = ROOT / "extensions" / "molecule"
 AT_A_TIME = 3
 # Those of a stage of their own.
 BY_NAME = ("flagger", "istio", "microk8s", "platform")
+# They change a cluster as a whole, and get one of their own.
+OWN = ("istio", "platform")
 
 
 def run(name: str) -> tuple[str, int, float, str]:
@@ -28,6 +30,8 @@ def run(name: str) -> tuple[str, int, float, str]:
     started = time.monotonic()
     bin_folder = Path(sys.executable).parent
     environment = {**os.environ, "COLUMNS": "160", "PATH": f"{bin_folder}:{os.environ.get('PATH', '')}"}
+    if name in OWN and os.environ.get("DELIVERY_PROVISION_KUBECONFIG"):
+        environment["DELIVERY_KUBECONFIG"] = os.environ["DELIVERY_PROVISION_KUBECONFIG"]
     # A copy that is installed elsewhere must not be what is tested.
     environment["ANSIBLE_COLLECTIONS_PATH"] = sysconfig.get_paths()["purelib"]
     command = [str(bin_folder / "molecule"), "test", "--scenario-name", name]
