@@ -92,6 +92,7 @@ STAGES = (
             (f"{ROOT}/tests/cluster/cluster", "up", "routed", "--with", "traefik,istio,flagger"),
             (f"{BIN}/pytest", "-q", "-n", "3", "--dist", "loadgroup", *ONCE_MORE, "tests/flagger"),
             (f"{BIN}/python", "tests/tools/run_molecule.py", "flagger"),
+            (f"{BIN}/python", "tests/tools/run_molecule.py", "flagger_release"),
         ),
         kubeconfig="DELIVERY_ROUTED_KUBECONFIG",
         named=True,

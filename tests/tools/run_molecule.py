@@ -21,8 +21,12 @@ SCENARIOS = ROOT / "extensions" / "molecule"
 AT_A_TIME = 3
 # Those of a stage of their own.
 BY_NAME = ("flagger", "istio", "microk8s", "platform")
-# They change a cluster as a whole, and get one of their own.
-OWN = ("istio", "platform")
+# They change a cluster as a whole, or need what the others' cluster has not: {scenario: the variable that names theirs}.
+OWN = {
+    "flagger_release": "DELIVERY_ROUTED_KUBECONFIG",
+    "istio": "DELIVERY_PROVISION_KUBECONFIG",
+    "platform": "DELIVERY_PROVISION_KUBECONFIG",
+}
 
 
 def run(name: str) -> tuple[str, int, float, str]:
@@ -30,8 +34,8 @@ def run(name: str) -> tuple[str, int, float, str]:
     started = time.monotonic()
     bin_folder = Path(sys.executable).parent
     environment = {**os.environ, "COLUMNS": "160", "PATH": f"{bin_folder}:{os.environ.get('PATH', '')}"}
-    if name in OWN and os.environ.get("DELIVERY_PROVISION_KUBECONFIG"):
-        environment["DELIVERY_KUBECONFIG"] = os.environ["DELIVERY_PROVISION_KUBECONFIG"]
+    if os.environ.get(OWN.get(name, "")):
+        environment["DELIVERY_KUBECONFIG"] = os.environ[OWN[name]]
     # A copy that is installed elsewhere must not be what is tested.
     environment["ANSIBLE_COLLECTIONS_PATH"] = sysconfig.get_paths()["purelib"]
     command = [str(bin_folder / "molecule"), "test", "--scenario-name", name]
