@@ -82,7 +82,6 @@ EXAMPLES = r"""
     name: "{{ advice.playbook }}"
   vars:
     advice: "{{ web.facts | progressive.delivery.recommend_strategy }}"
-  when: advice.playbook is not none
 """
 
 RETURN = r"""
@@ -130,7 +129,7 @@ _value:
       elements: dict
       sample: [{strategy: recreate, title: Recreate, possible: true, why_not: It has a downtime., playbook: progressive.delivery.recreate}]
     playbook:
-      description: The playbook that follows the strategy; none where this collection has none yet.
+      description: The playbook that follows the strategy.
       type: str
       sample: progressive.delivery.blue_green
 """

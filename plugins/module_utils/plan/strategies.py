@@ -258,7 +258,7 @@ class Recommendation:
     costs: Mapping[str, Any]
     needs: Sequence[str]
     alternatives: Sequence[Mapping[str, Any]]
-    playbook: str | None
+    playbook: str
     path: Sequence[Mapping[str, str]] = ()
     target: str = ""
 
