@@ -20,11 +20,11 @@ from support.routed import PROVIDERS, Provider, Routed
 
 # Fixtures of the tests that run whole releases under traffic. They are what loads the machine; the others wait for a data plane.
 RELEASES = {"application", "web", "shop"}
-LANES = 4
+LANES = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the releases in a few groups, one worker each, so that the many workers that the others need do not all release at once."""
+    """Put the releases in a few groups, one worker each, so that the workers do not all release at once."""
     releases = [item for item in items if RELEASES & set(getattr(item, "fixturenames", ()))]
     for number, item in enumerate(releases):
         item.add_marker(pytest.mark.xdist_group(f"releases-{number % LANES}"))

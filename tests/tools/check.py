@@ -29,9 +29,8 @@ COUNTS = re.compile(r"(\d+) (passed|failed|error|errors|skipped|rerun)\b")
 ONCE_MORE = ("--reruns", "1", "-r", "R")
 TWICE_MORE = ("--reruns", "2", "-r", "R")
 
-# They wait more than they work: four at a time on two cores. Those of the routers mostly wait, and conftest.py keeps the others apart.
+# They wait more than they work: four at a time on two cores.
 SIDE_BY_SIDE = ("-n", "4", "--dist", "loadgroup")
-MANY = ("-n", "8", "--dist", "loadgroup")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ STAGES = (
         (
             (f"{ROOT}/tests/cluster/cluster", "up", "routed", "--with", "traefik,istio"),
             # Two data planes on the cores that the tests have too: what a stall has cost is tried twice more, and told.
-            (f"{BIN}/pytest", "-q", *MANY, *TWICE_MORE, "tests/routers"),
+            (f"{BIN}/pytest", "-q", *SIDE_BY_SIDE, *TWICE_MORE, "tests/routers"),
         ),
         kubeconfig="DELIVERY_ROUTED_KUBECONFIG",
     ),
