@@ -131,7 +131,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"check: there is no stage {unknown[0]}; stages are: {', '.join(stage.name for stage in STAGES)}")
         return 2
-    chosen = [stage for stage in STAGES if stage.name in names or not (names or stage.named)]
+    wanted = {*names, *("cluster" for stage in STAGES if stage.cluster and stage.name in names)}
+    chosen = [stage for stage in STAGES if stage.name in wanted or not (names or stage.named)]
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ.get('PATH', '')}", "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
     if "routers-lifecycle" in names:
         environment["DELIVERY_ROUTERS"] = "1"
