@@ -58,6 +58,11 @@ def main(names: list[str]) -> int:
     chosen = names or sorted(
         path.parent.name for path in SCENARIOS.glob("*/converge.yml") if not path.parent.name.startswith(("default", *BY_NAME))
     )
+    # What runs that were cut off have noted: a scenario that was prepared then would not be now.
+    molecule = Path(sys.executable).parent / "molecule"
+    subprocess.run(
+        [str(molecule), "reset", "--scenario-name", "default"], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
     failed = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for job in as_completed([pool.submit(run, name) for name in chosen]):
