@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -39,16 +40,18 @@ def run(name: str) -> tuple[str, int, float, str]:
     # A copy that is installed elsewhere must not be what is tested.
     environment["ANSIBLE_COLLECTIONS_PATH"] = sysconfig.get_paths()["purelib"]
     command = [str(bin_folder / "molecule"), "test", "--scenario-name", name]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    # A folder of its own: in the one that all would share, one notes that it was prepared, and another is not prepared then.
+    with tempfile.TemporaryDirectory(prefix="molecule-") as folder:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**environment, "MOLECULE_EPHEMERAL_DIRECTORY": folder},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     return name, done.returncode, time.monotonic() - started, done.stdout
 
 
@@ -57,11 +60,6 @@ def main(names: list[str]) -> int:
     # Default only starts and stops a cluster.
     chosen = names or sorted(
         path.parent.name for path in SCENARIOS.glob("*/converge.yml") if not path.parent.name.startswith(("default", *BY_NAME))
-    )
-    # What runs that were cut off have noted: a scenario that was prepared then would not be now.
-    molecule = Path(sys.executable).parent / "molecule"
-    subprocess.run(
-        [str(molecule), "reset", "--scenario-name", "default"], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=True
     )
     failed = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:
