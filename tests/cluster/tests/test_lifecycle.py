@@ -240,7 +240,7 @@ def spare() -> Iterator[str]:
         (["down", "../../etc"], 'cluster: "../../etc" is no name for a cluster'),
         (["exec", "Bad_Name", "--", "true"], 'cluster: "Bad_Name" is no name for a cluster'),
         (["exec", NOWHERE, "--", "true"], f"cluster: there is no cluster {NOWHERE}; bring it up with: cluster up {NOWHERE}"),
-        (["up", NOWHERE, "--with", "nginx"], 'cluster: there is no router "nginx"; --with takes: traefik, istio'),
+        (["up", NOWHERE, "--with", "nginx"], 'cluster: there is no router or supply "nginx"; --with takes: traefik, istio, flagger'),
         (["build", "nginx"], 'cluster: there is no part "nginx"'),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
