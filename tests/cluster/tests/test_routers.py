@@ -360,7 +360,7 @@ def test_without_being_asked_for_no_router_is_there(bare: dict[str, str]) -> Non
 
 def test_a_router_that_is_unknown_is_refused_in_one_sentence() -> None:
     said = cluster("up", NAME, "--with", "traefik,nginx")
-    assert (said.returncode, said.stderr) == (1, 'cluster: there is no router "nginx"; --with takes: traefik, istio\n')
+    assert (said.returncode, said.stderr) == (1, 'cluster: there is no router or supply "nginx"; --with takes: traefik, istio, flagger\n')
 
 
 def test_up_again_with_the_routers_is_quick_and_deploys_nothing(there: Cluster) -> None:
