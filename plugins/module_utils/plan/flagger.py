@@ -27,6 +27,10 @@ TEMPLATE_LABEL = ANNOTATION_PREFIX + "canary"
 
 FLOOR = 10.0
 """Seconds below which Flagger takes 10 for an analysis interval, without a word."""
+SELECTOR_LABELS = ("app", "name", "app.kubernetes.io/name")
+"""The labels by which Flagger tells the pods of target and primary apart, unless it was started with others."""
+SCALED_TO_ZERO = "flagger.app/scale-to-zero"
+"""The node selector by which Flagger takes the pods off a DaemonSet."""
 QUIET_PHASES = ("", "Initializing", "Initialized", "Succeeded", "Failed", "Terminated")
 """The phases in which no release is under way."""
 
@@ -129,14 +133,20 @@ _ALLOWED = re.compile(r"[0-9]+(m|s)")
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
-def seconds(option: str, text: Any) -> float:
-    """Return a duration (``1m30s``) in seconds, or raise InvalidRequest for one that the kind Canary does not take."""
+def go_seconds(text: Any) -> float | None:
+    """Return a duration as Go writes it (``1m30s``) in seconds, None where it is none."""
     found, at = 0.0, 0
     for part in _PART.finditer(str(text)):
         if part.start() != at:
             break
         found, at = found + float(part[1]) * _UNITS[part[2]], part.end()
-    if not at or at != len(str(text)) or not _ALLOWED.match(str(text)):
+    return found if at and at == len(str(text)) else None
+
+
+def seconds(option: str, text: Any) -> float:
+    """Return a duration in seconds, or raise InvalidRequest for one that the kind Canary does not take."""
+    found = go_seconds(text)
+    if found is None or not _ALLOWED.match(str(text)):
         raise InvalidRequest(f'{option} must be a whole number of seconds or minutes as Flagger takes it, such as 30s or 1m, got "{text}"')
     return found
 
@@ -458,7 +468,7 @@ class Settings:
     namespace: str = ""
     provider: str = "istio"
     metrics_server: str = "http://prometheus:9090"
-    labels: tuple[str, ...] = ("app", "name", "app.kubernetes.io/name")
+    labels: tuple[str, ...] = SELECTOR_LABELS
     watches: str = ""
     no_cross_namespace: bool = False
     ready: bool = True

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import MERGE_PATCH, Change, Manifest, Ref, metadata
+from .flagger import FLOOR, SCALED_TO_ZERO, SELECTOR_LABELS, go_seconds
 from .rollout import in_words, template_images
 
 UNDER_WAY = ("Waiting", "Progressing", "WaitingPromotion", "Promoting", "Finalising")
@@ -26,13 +27,8 @@ SETTLED = ("Initialized", "Succeeded", "Failed")
 BEGINNING = ("", "Initializing")
 UNTIL = ("initialized", "waiting", "succeeded", "off")
 
-# Seconds between two looks of Flagger at a Canary: what it takes where none is set, and the least that it takes.
+# Seconds between two looks of Flagger at a Canary where none is set.
 DEFAULT_INTERVAL = 60.0
-SHORTEST_INTERVAL = 10.0
-# The labels by which Flagger tells the pods of target and primary apart, unless it was started with others.
-SELECTOR_LABELS = ("app", "name", "app.kubernetes.io/name")
-
-SCALED_TO_ZERO = "flagger.app/scale-to-zero"
 
 _COMBINED = "(combined from similar events): "
 _BEGINS = "New revision detected!"
@@ -55,8 +51,6 @@ _KINDS = (
 # The type of webhook that holds a release up, by phase and by what Flagger says.
 _GATE_OF_PHASE = {"Waiting": "confirm-rollout", "WaitingPromotion": "confirm-promotion"}
 _GATE_OF_WORDS = {"": "confirm-rollout", "promotion ": "confirm-promotion", "traffic increase ": "confirm-traffic-increase"}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)")
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -177,15 +171,13 @@ def analysis_of(canary: Manifest) -> dict[str, Any]:
 
 def duration_seconds(text: str | None, default: float) -> float:
     """Return a duration as Go writes it (``1m30s``) in seconds; the default where it is none."""
-    parts = _DURATION.findall(text or "")
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return default
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    found = go_seconds(text)
+    return default if found is None else found
 
 
 def interval_of(canary: Manifest) -> float:
     """Return the seconds between two looks of Flagger: the analysis' interval, 60 without one, never less than 10."""
-    return max(SHORTEST_INTERVAL, duration_seconds(analysis_of(canary).get("interval"), DEFAULT_INTERVAL))
+    return max(FLOOR, duration_seconds(analysis_of(canary).get("interval"), DEFAULT_INTERVAL))
 
 
 def canary_status(canary: Manifest) -> CanaryStatus:

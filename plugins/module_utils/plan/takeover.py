@@ -14,11 +14,9 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Manifest, Ref, annotations, labels, metadata
-from .flagger import Names, Settings, parsed
+from .flagger import SCALED_TO_ZERO, Names, Settings, parsed
 
 SIDECARS = ("istio-proxy", "envoy")
-SCALED_TO_ZERO = "flagger.app/scale-to-zero"
-"""The node selector by which Flagger takes the pods off a DaemonSet."""
 FLAGGER_ID = "flagger-id"
 ORIGINAL = "flagger.kubernetes.io/original-configuration"
 """The annotation in which Flagger keeps what an Istio VirtualService was."""
