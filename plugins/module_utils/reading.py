@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from .errors import Forbidden, WaitFailed
 from .model import Cluster, Manifest, Query, Ref, metadata
 from .plan.colors import too_fresh
-from .plan.revisions import is_numbered
+from .plan.revisions import is_numbered, live_revision, next_number, revisions_in
 from .plan.rollout import (
     WAY_OUT,
     Trouble,
     current_revision,
+    is_numbered_late,
     is_ready,
     is_terminating,
     label_query,
@@ -55,14 +56,25 @@ def numbered_revision(cluster: Cluster, ref: Ref, workload: Manifest, timeout: f
     def number(manifest: Manifest) -> int | None:
         if ((manifest.get("status") or {}).get("observedGeneration") or 0) < generation:
             return None
-        revisions = () if manifest["kind"] == "Deployment" else revisions_of(cluster, manifest)
-        return current_revision(manifest, revisions)
+        if manifest["kind"] == "Deployment":
+            return foreseen_revision(cluster, manifest) if is_numbered_late(manifest) else current_revision(manifest)
+        return current_revision(manifest, revisions_of(cluster, manifest))
 
     workload.setdefault("kind", ref.kind)
     try:
         return number(workload) or _awaited_number(cluster, ref, workload, timeout, number)
     except Forbidden:
         return None
+
+
+def foreseen_revision(cluster: Cluster, deployment: Manifest) -> int:
+    """Return the number that the ReplicaSet of a Deployment's template has, or will have when the controller makes it.
+
+    It holds for a template that the controller has seen; before that it may still make a ReplicaSet of the one before.
+    """
+    manifests = revisions_of(cluster, deployment)
+    live = live_revision(deployment, manifests)
+    return next_number(metadata(live)["name"] if live else None, revisions_in(deployment, manifests))
 
 
 def _awaited_number(cluster: Cluster, ref: Ref, workload: Manifest, timeout: float, number: Callable[[Manifest], int | None]) -> int | None:

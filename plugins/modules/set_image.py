@@ -124,9 +124,9 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
     Result,
     metadata,
 )
-from ansible_collections.progressive.delivery.plugins.module_utils.plan.rollout import next_revision
+from ansible_collections.progressive.delivery.plugins.module_utils.plan.rollout import is_observed, next_revision
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.workload import plan_images
-from ansible_collections.progressive.delivery.plugins.module_utils.reading import numbered_revision
+from ansible_collections.progressive.delivery.plugins.module_utils.reading import foreseen_revision, numbered_revision
 from ansible_collections.progressive.delivery.plugins.module_utils.run import Progress, quiet, run_module, settle
 from ansible_collections.progressive.delivery.plugins.module_utils.undoing import release
 
@@ -155,6 +155,8 @@ def execute(options: dict[str, Any], cluster: Cluster, check: bool, progress: Pr
     revision = next_revision(before, workload)
     if revision is None and not (check and change.changed):
         revision = numbered_revision(cluster, ref, workload, REVISION_TIMEOUT)
+    elif revision is None and is_observed(before) and ref.kind == "Deployment":
+        revision = foreseen_revision(cluster, {**workload, "kind": ref.kind})
     deleted: list[str] = []
     if options["delete_stuck_pods"]:
         deleted = release(cluster, ref, {**workload, "kind": ref.kind}, change.changed, check, REVISION_TIMEOUT)

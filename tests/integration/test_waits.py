@@ -294,3 +294,23 @@ def test_how_available_it_was_is_told(empty: Shop, kind: str) -> None:
         assert 0.5 < found["downtime"] < found["duration"] and found["availability"] == {"least": 0}, found
     else:
         assert found["downtime"] == 0.0 and found["availability"] == {"least": 1}, found
+
+
+@pytest.mark.parametrize("spec", [{"strategy": {"type": "Recreate", "rollingUpdate": None}}, {"paused": True}], ids=["Recreate", "paused"])
+def test_an_image_taken_back_before_it_was_begun_is_the_revision_before(empty: Shop, spec: dict[str, Any]) -> None:
+    """The controller makes no ReplicaSet while pods of the one before are left, and while paused: there is no revision 2 to go back from."""
+    slow = {"lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}
+    made(container=slow, pod={"terminationGracePeriodSeconds": 9})(empty)
+    patched(spec)(empty)
+
+    def released(tag: str, **given: Any) -> int:
+        return empty.step(set_image, name="thing", images={"app": f"{IMAGE}:{tag}"}, **given)["revision"]
+
+    assert released("2.0.0", check=True) == released("2.0.0") == released("2.0.0") == 2
+    assert released("1.0.0", check=True) == released("1.0.0") == released("1.0.0") == 1
+    found = empty.step(wait_rollout, name="thing", timeout=TIMEOUT, revision=1)
+    assert "failed" not in found, found
+    assert released("3.0.0", check=True) == released("3.0.0") == 2
+    patched({"paused": False})(empty)
+    found = empty.step(wait_rollout, name="thing", timeout=TIMEOUT, revision=2)
+    assert "failed" not in found and released("3.0.0") == 2, found

@@ -147,6 +147,13 @@ def test_the_next_revision_is_known_before_the_controller_has_it(observed: int, 
     assert next_revision(before, after) == revision
 
 
+@pytest.mark.parametrize("spec", [{"strategy": {"type": "Recreate"}}, {"paused": True}], ids=["Recreate", "paused"])
+def test_the_next_revision_is_not_known_where_the_one_before_may_never_be_made(spec: dict) -> None:
+    before, after = deployment(), deployment(image="podinfo:2.0.0")
+    before["spec"].update(spec)
+    assert next_revision(before, after) is None
+
+
 def test_what_a_rollout_before_has_left_is_no_trouble() -> None:
     owner = deployment(updatedReplicas=1)
     sets = [replica_set(owner, 1, "a", "podinfo:0"), replica_set(owner, 2, "b", "podinfo:1.0.0")]

@@ -461,10 +461,20 @@ def next_revision(before: Manifest, after: Manifest) -> int | None:
     """Return the revision that a Deployment's new pod template will get; None where that cannot be known beforehand.
 
     The controller gives a new template the highest number of its ReplicaSets and one, also when it goes back to an old
-    ReplicaSet (deployment_util.go: MaxRevision). Where it has seen the spec before, that highest number is the Deployment's.
+    ReplicaSet (deployment_util.go: MaxRevision). Where it has seen the spec before, that highest number is the Deployment's -
+    unless it makes the ReplicaSet later (is_numbered_late), and may never make the one of the spec before.
     """
-    revision = current_revision(before) if before.get("kind") == "Deployment" else None
+    revision = current_revision(before) if before.get("kind") == "Deployment" and not is_numbered_late(before) else None
     return revision + 1 if revision is not None and template_key(before) != template_key(after) else None
+
+
+def is_numbered_late(deployment: Manifest) -> bool:
+    """Return whether the controller has seen a template long before it makes its ReplicaSet.
+
+    With Recreate it makes it when the last old pod is gone (recreate.go: rolloutRecreate), and while paused not at all.
+    """
+    spec = deployment.get("spec") or {}
+    return bool(spec.get("paused")) or (spec.get("strategy") or {}).get("type") == "Recreate"
 
 
 def template_images(template: Mapping[str, Any]) -> dict[str, str]:
