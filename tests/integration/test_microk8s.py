@@ -164,6 +164,7 @@ def test_a_kubeconfig_of_another_cluster_is_not_overwritten(tmp_path: Path) -> N
             "has cluster production, which would be lost",
         ),
         ("{no: [yaml", "cannot be read as a kubeconfig; name another path"),
+        ("all: {hosts: {n1: {}}}", "cannot be read as a kubeconfig; name another path"),
     ):
         place.write_text(text)
         assert sentence in site.play(channel="1.31/stable", kubeconfig=str(place), fails=True)
