@@ -12,6 +12,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils import flaggi
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, InvalidRequest, Unavailable, WaitFailed
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.plan import canary_metrics, flagger, gates, takeover
+from ansible_collections.progressive.delivery.plugins.module_utils.run import header_secrets, perform
 from ansible_collections.progressive.delivery.plugins.modules import flagger_canary, flagger_gate
 from support.fake import FakeCluster
 
@@ -565,7 +566,46 @@ def test_in_check_mode_a_takeover_is_told_and_nothing_is_written() -> None:
 
 def test_what_a_webhook_carries_is_not_shown() -> None:
     shown = flagger.told({"analysis": {"webhooks": [{"name": "a", "metadata": {"token": "s3cret", "cmd": "hey"}}]}})
-    assert shown["analysis"]["webhooks"][0]["metadata"] == {"token": "...", "cmd": "hey"}
+    assert shown["analysis"]["webhooks"][0]["metadata"] == {"token": "...", "cmd": "..."}
+
+
+def test_no_secret_of_a_canary_is_shown() -> None:
+    secret = "c4n4ry-s3cr3t-c4n4ry-s3cr3t"
+    given: dict[str, Any] = {
+        "headers": {"request": {"add": {"authorization": f"Bearer {secret}", "x-other": secret}, "remove": ["cookie"]}},
+        "metrics_server": f"http://user:{secret}@p.example:9090/{secret}",
+        "webhooks": [
+            {"name": "a", "url": f"https://user:{secret}@hooks.example.com/services/{secret}?t={secret}", "metadata": {"key": secret}},
+            {"name": "b", "url": "http://tester.shop/", "metadata": {"cmd": f"hey -H 'authorization: {secret}' http://web"}},
+        ],
+    }
+    cluster = shop(kept(), service("tester", {"app": "t"}, {"port": 80}))
+    cluster.answers = [Answer(200, "")]
+    outcome = perform(flagger_canary.execute, options(**given), False, connector=lambda _options: cluster)
+    assert outcome["changed"] and secret not in json.dumps(outcome)
+    shown = outcome["after"]["spec"]
+    assert shown["analysis"]["webhooks"][0]["url"] == "https://hooks.example.com" and shown["metricsServer"] == "http://p.example:9090"
+    assert shown["service"]["headers"]["request"] == {"add": {"authorization": "...", "x-other": "..."}, "remove": ["cookie"]}
+    assert secret in json.dumps(cluster.get(CANARY)["spec"])
+    # The arguments are shown as well, by -vvv.
+    assert {secret, f"t={secret}", f"user:{secret}", f"hey -H 'authorization: {secret}' http://web"} <= header_secrets(given)
+    for url in (f"http://u:{secret}@nobody.shop.svc/{secret}?{secret}", f"http://web.shop.svc:81/{secret}"):
+        said = perform(
+            flagger_canary.execute, options(webhooks=[{"name": "a", "url": url}]), False, connector=lambda _options: shop(kept())
+        )
+        assert said["failed"] and secret not in json.dumps(said)
+
+
+def test_no_secret_in_the_address_of_a_gate_is_shown() -> None:
+    secret = "c4n4ry-s3cr3t"
+    hooks = [{"name": "a", "type": "confirm-promotion", "url": f"http://u:{secret}@127.0.0.1:1/{secret}/gate/check"}]
+    canary = kept(webhooks=hooks)
+    canary["status"]["phase"] = "Progressing"
+    for given in ({}, {"url": f"http://u:{secret}@127.0.0.1:1/{secret}"}):
+        said = perform(flagger_gate.execute, gate_options(**given), False, connector=lambda _options: shop(canary))
+        assert said["failed"] and "no answer from http://127.0.0.1:1" in said["msg"] and secret not in json.dumps(said)
+    two = [gates.Gate(f"http://t/{secret}", "/gate", ("a",)), gates.Gate("http://t", "/gate", ("b",))]
+    assert gates.places_of(two) == ["http://t (a)", "http://t (b)"] and gates.places_of(two[1:]) == ["http://t"]
 
 
 # -- The way back ----------------------------------------------------------------------------------------------------
