@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from .errors import Conflict, WaitFailed
+from .errors import Conflict, InvalidRequest, WaitFailed
 from .following import require_canary
 from .model import Change, Cluster, Manifest, Query, Ref, metadata
-from .plan.flagger_status import canary_status, plan_abort, progress_line
+from .plan.flagger_status import canary_status, plan_abort, primary_of, progress_line
 from .run import MOST_PLANS
 from .watching import Stream
 
@@ -16,7 +17,10 @@ Progress = Callable[..., None]
 
 
 def abort_release(cluster: Cluster, ref: Ref, check: bool, timeout: float | None, progress: Progress) -> tuple[Change, Manifest]:
-    """Return what was changed and the Canary after it; with a timeout, once nothing is under way any more."""
+    """Return what was changed and the Canary after it; with a timeout, once Flagger has taken the release back (phase Failed).
+
+    Raise WaitFailed where it did something else: a look that was under way at the time of the write may promote the release.
+    """
     change, canary = _write(cluster, ref, check)
     if check or timeout is None or not _is_going(canary):
         return change, canary
@@ -27,17 +31,50 @@ def abort_release(cluster: Cluster, ref: Ref, check: bool, timeout: float | None
                 if not found or event is None or event.type == "DELETED" or metadata(found).get("uid") != metadata(canary).get("uid"):
                     raise WaitFailed(f"{ref} was deleted while its release was taken back", reason="Deleted")
                 canary = found
-            if not _is_going(canary):
+            if canary_status(canary).phase == "Failed":
                 return change, canary
-            if canary_status(canary).phase in ("Progressing", "WaitingPromotion"):
+            _check_not_ended(ref, canary)
+            try:
                 # Flagger counts on from what it has read before.
                 _again, canary = _write(cluster, ref, check, canary)
+            except InvalidRequest as error:
+                canary = require_canary(cluster, ref)
+                _check_not_ended(ref, canary)
+                raise WaitFailed(error.message, reason=error.reason, status=canary_status(canary).to_dict(), changed=True) from None
             progress(progress_line(canary, (), False))
     raise WaitFailed(
         f"{ref} is {canary_status(canary).phase} still after {timeout:g} s: Flagger takes a release back only while the pods of the"
         " canary are ready; give them the image that they had, and see whether Flagger runs",
         reason="Timeout",
         status=canary_status(canary).to_dict(),
+    )
+
+
+def _check_not_ended(ref: Ref, canary: Manifest) -> None:
+    """Raise WaitFailed where a release that was to be taken back came to another end, or cannot come to one."""
+    status = canary_status(canary)
+    if status.phase in ("Progressing", "WaitingPromotion") and not status.suspended:
+        return
+    said: dict[str, Any] = {"status": status.to_dict(), "changed": True}
+    if status.phase in ("Promoting", "Finalising", "Succeeded"):
+        raise WaitFailed(
+            f"{ref} was promoted while it was to be taken back: Flagger had decided so already, and is {status.phase};"
+            f" {primary_of(canary)} runs the new revision - release the version before",
+            reason="Promoted",
+            **said,
+        )
+    if status.suspended:
+        raise WaitFailed(
+            f"{ref} was suspended while its release was taken back, and Flagger does nothing with it; set its spec.suspend to false, and"
+            " run this again",
+            reason="Suspended",
+            **said,
+        )
+    raise WaitFailed(
+        f"{ref} is {status.phase or 'not seen by Flagger'} and not Failed: somebody has begun something else with it; look what, and run"
+        " this again where it is to be taken back",
+        reason="Superseded",
+        **said,
     )
 
 

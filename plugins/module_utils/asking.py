@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from .errors import DeliveryError, Forbidden, InvalidRequest, NotFound
 from .model import Answer, Cluster, Manifest, Ref, metadata
 from .plan.canary_metrics import Address, Question, Unasked, address_of, of_series, questions, read_answer
+from .plan.masking import shown_url
 
 TIMEOUT = 5.0
 
@@ -29,12 +30,12 @@ def service_of(cluster: Cluster, url: str, home: str, about: str) -> Address | N
     except NotFound:
         if not address.is_sure and not _is_namespace(cluster, address.namespace):
             return None
-        raise InvalidRequest(f"{about} asks {url}, and Service {address.namespace}/{address.service} does not exist") from None
+        raise InvalidRequest(f"{about} asks {shown_url(url)}, and Service {address.namespace}/{address.service} does not exist") from None
     ports = [str(entry.get("port")) for entry in (service.get("spec") or {}).get("ports") or []]
     if address.port.rpartition(":")[2] not in ports:
         raise InvalidRequest(
-            f"{about} asks {url}, and Service {address.namespace}/{address.service} has no port {address.port.rpartition(':')[2]};"
-            f" it has {', '.join(ports) or 'none'}"
+            f"{about} asks {shown_url(url)}, and Service {address.namespace}/{address.service} has no port"
+            f" {address.port.rpartition(':')[2]}; it has {', '.join(ports) or 'none'}"
         )
     return address
 
@@ -55,10 +56,10 @@ def ask(cluster: Cluster, address: Address, path: str, about: str, url: str) -> 
     except Forbidden:
         return None
     except DeliveryError as error:
-        raise InvalidRequest(f"{about} asks {url}, which does not answer: {error.message}") from None
+        raise InvalidRequest(f"{about} asks {shown_url(url)}, which does not answer: {error.message}") from None
     if answer.status in (502, 503, 504):
         said = " ".join(answer.body.split())[:200]
-        raise InvalidRequest(f"{about} asks {url}, which does not answer: {answer.status} {said}")
+        raise InvalidRequest(f"{about} asks {shown_url(url)}, which does not answer: {answer.status} {said}")
     return answer
 
 
@@ -125,7 +126,6 @@ def _check_metric(cluster: Cluster, canary: Ref, question: Question, home: str) 
             return ""
     what = question.queries[0] if question.queries else question.series
     raise InvalidRequest(
-        f"{about} finds nothing at {question.address}, and Flagger would count each such check as failed: see that the application is"
-        " scraped"
-        f" and has requests, or set check_metrics: false; it asks: {what}"
+        f"{about} finds nothing at {shown_url(question.address)}, and Flagger would count each such check as failed: see that the"
+        f" application is scraped and has requests, or set check_metrics: false; it asks: {what}"
     )

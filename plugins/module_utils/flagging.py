@@ -9,7 +9,7 @@ may Flagger go on. A killed run leaves the Canary suspended and marked: the next
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,9 @@ from .plan.takeover import (
     check_others,
     check_port,
     check_route,
+    check_selector,
     check_service,
+    check_staying,
     is_owned,
     record,
     selector_label,
@@ -166,6 +168,7 @@ def read_facts(options: Mapping[str, Any], cluster: Cluster, ref: Ref, spec: dic
         raise InvalidRequest(
             f"{ref} is on its way out: a run with state: absent did not come to its end; let it, then make the Canary again"
         )
+    check_staying(ref, canary, canary)
     _check_moved(canary, names)
     workload = {**require(cluster, names.workload), "kind": names.kind}
     settings, looked = find_flagger(cluster, ref, options.get("flagger_namespace"))
@@ -177,6 +180,8 @@ def read_facts(options: Mapping[str, Any], cluster: Cluster, ref: Ref, spec: dic
     facts = Facts(names, spec, provider, settings, canary, workload, service, route, label, value, templates(ref, options))
     check_port(workload, spec["service"], service)
     _check_references(cluster, facts)
+    if is_to_be_taken_over(canary):
+        _check_staying(cluster, facts)
     if is_to_be_taken_over(canary) and not force:
         _check_flagger(ref, settings, looked)
         _check_takeover(cluster, facts)
@@ -234,6 +239,17 @@ def _check_flagger(ref: Ref, settings: Settings | None, looked: bool) -> None:
         raise InvalidRequest(f"{ref} would not be seen: {settings.where}, which is Flagger, has no ready pod; see what it logs")
 
 
+def _check_staying(cluster: Cluster, facts: Facts) -> None:
+    """Raise InvalidRequest where something of the workload is on its way out: what is built on it would go with it."""
+    names, canary = facts.names, facts.canary
+    check_staying(names.workload, facts.workload, canary)
+    check_staying(names.primary, found(cluster, names.primary), canary)
+    check_staying(names.apex, facts.service, canary)
+    route = names.route(facts.provider)
+    if route is not None:
+        check_staying(route, facts.route, canary)
+
+
 def _check_takeover(cluster: Cluster, facts: Facts) -> None:
     """Raise InvalidRequest where Flagger would take away what others need, or leave something without pods."""
     names = facts.names
@@ -245,19 +261,21 @@ def _check_takeover(cluster: Cluster, facts: Facts) -> None:
                 " undo each other"
             )
     primary = found(cluster, names.primary)
-    if primary is not None and not is_owned(primary, names.name):
+    if primary is not None and not is_owned(primary, facts.canary):
         raise InvalidRequest(
             f"{names.primary} is there already, and Flagger would take it for its own as it is; rename it, or delete it where nothing"
             " needs it"
         )
-    if facts.service is not None:
-        check_service(facts.workload, facts.spec["service"], facts.service)
     services = cluster.list(Query("Service", names.namespace)).items
     workloads = [
         item for kind in ("Deployment", "DaemonSet", "StatefulSet") for item in listed(cluster, Query(kind, names.namespace)) or []
     ]
+    if facts.service is not None:
+        check_service(facts.workload, facts.spec["service"], facts.service)
     check_others(names, facts.workload, facts.label, facts.value, services, workloads)
-    if facts.route is not None and not is_owned(facts.route, names.name):
+    if facts.service is not None and not is_owned(facts.service, facts.canary):
+        check_selector(names, facts.workload, facts.service, workloads, facts.canary is not None)
+    if facts.route is not None and not is_owned(facts.route, facts.canary):
         check_route(facts.route, names, facts.spec)
     scaler = autoscaler_of(cluster, names.workload)
     if scaler is not None and (facts.spec.get("autoscalerRef") or {}).get("name") != metadata(scaler)["name"]:
@@ -422,8 +440,8 @@ class Takeover:
         self.drain = float(options["drain"])
         self.waits = bool(options["wait"] or wanted.get("suspend"))
         self.phase = "Initializing"
-        self._service = facts.service if facts.service and not is_owned(facts.service, facts.names.name) else None
-        self._route = facts.route if facts.route and not is_owned(facts.route, facts.names.name) else None
+        self._service = facts.service if facts.service and not is_owned(facts.service, facts.canary) else None
+        self._route = facts.route if facts.route and not is_owned(facts.route, facts.canary) else None
 
     def foreseen(self, check: bool) -> list[str]:
         """Ask the API server whether it would take the Canary; return what would be done."""
@@ -448,17 +466,31 @@ class Takeover:
             said.append(f"noted no route: that of provider {self.facts.provider} is not put back by state: absent")
         return said
 
-    def _interim(self) -> dict[str, Any]:
+    def _interim(self, wanted: Mapping[str, Any], suspend: bool = False) -> dict[str, Any]:
         """Return the spec with which Flagger makes the primary, and waits until it is ready."""
-        analysis = {**(self.wanted.get("analysis") or {}), "interval": START_INTERVAL}
-        return {**self.wanted, "analysis": analysis, "suspend": False, "skipAnalysis": False}
+        analysis = {**(wanted.get("analysis") or {}), "interval": START_INTERVAL}
+        return {**wanted, "analysis": analysis, "suspend": suspend, "skipAnalysis": False}
+
+    def _begun(self, canary: Manifest, suspend: bool) -> dict[str, Any]:
+        """Return the spec for the time of the takeover, from the Canary as it is: what others have put there stays."""
+        present = without_interim(canary.get("spec") or {})
+        return self._interim(merged(applied(canary), self.facts.spec, present), suspend)
+
+    def _ended(self, canary: Manifest) -> dict[str, Any]:
+        """Return the spec without what the takeover has put there for its own time, and nothing else changed."""
+        present, wanted = dict(canary.get("spec") or {}), dict(self.wanted)
+        if wanted.get("suspend"):
+            # Flagger must take the workload over first.
+            wanted["suspend"] = False
+        analysis = _with_keys(present.get("analysis") or {}, wanted.get("analysis") or {}, ("interval",))
+        return {**_with_keys(present, wanted, ("suspend", "skipAnalysis")), "analysis": analysis}
 
     def _manifest(self) -> Manifest:
         """Return the Canary as it is made."""
         names = self.facts.names
         notes = {BEFORE: self._record(), ADOPTING: "yes", APPLIED: as_note(self.facts.spec)}
         meta = {"name": names.name, "namespace": names.namespace, "annotations": notes}
-        return {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": meta, "spec": self._interim()}
+        return {"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": meta, "spec": self._interim(self.wanted)}
 
     def _record(self) -> str:
         """Return what is noted of the time before Flagger."""
@@ -467,10 +499,9 @@ class Takeover:
     def make(self) -> list[str]:
         """Take the workload over; raise WaitFailed where that stops half-way, with the requests on a version that works."""
         names = self.facts.names
-        primary = found(self.cluster, names.primary)
-        if primary is None:
+        if self.facts.canary is None or found(self.cluster, names.primary) is None:
             self._begin()
-            primary = self._await_primary()
+            self._await_primary()
         self._suspend()
         self._await_ready()
         self._turn()
@@ -478,7 +509,7 @@ class Takeover:
         if self.waits:
             self.phase = wait_initialized(self.cluster, names.canary, self._left(), self.progress)
             if self.wanted.get("suspend"):
-                self._write({**self.wanted, "suspend": True}, {})
+                self._write(lambda canary: {**(canary.get("spec") or {}), "suspend": True}, {})
         return [*self._said(), *drop_templates(self.cluster, names.canary, self.facts.templates, False)]
 
     def _begin(self) -> None:
@@ -489,18 +520,24 @@ class Takeover:
             notes: dict[str, str | None] = {ADOPTING: "yes", APPLIED: as_note(self.facts.spec)}
             if BEFORE not in annotations(self.facts.canary):
                 notes[BEFORE] = self._record()
-            self._write(self._interim(), notes)
+            self._write(lambda canary: self._begun(canary, False), notes)
             return
         try:
             self.cluster.create(names.canary, self._manifest())
         except Conflict:
             # The answer to our own write was lost, or somebody made it at this moment.
-            self._write(self._interim(), {ADOPTING: "yes", APPLIED: as_note(self.facts.spec)})
+            notes = annotations(found(self.cluster, names.canary) or {})
+            mine = self._manifest()["metadata"]["annotations"]
+            if any(notes.get(key) != text for key, text in mine.items()):
+                raise Conflict(
+                    f"{names.canary} was made by somebody else at this moment; nothing of it was changed: see who does, and run this again"
+                ) from None
 
-    def _write(self, spec: dict[str, Any], notes: Mapping[str, str | None]) -> None:
-        """Write the spec and the notes of the Canary."""
+    def _write(self, make: Callable[[Manifest], dict[str, Any]], notes: Mapping[str, str | None]) -> None:
+        """Write the spec that is made of the Canary as it is, and the notes."""
 
         def plan(canary: Manifest) -> Change:
+            spec = make(canary)
             replace = [{"op": "replace", "path": "/spec", "value": spec}] if canary.get("spec") != spec else []
             body = [*replace, *noted(canary, notes)]
             return Change({}, {}, [_guard(canary), *body] if body else None, JSON_PATCH)
@@ -513,7 +550,7 @@ class Takeover:
         notes: dict[str, str | None] = {ADOPTING: "yes", APPLIED: as_note(self.facts.spec)}
         if BEFORE not in annotations(canary):
             notes[BEFORE] = self._record()
-        self._write({**self._interim(), "suspend": True}, notes)
+        self._write(lambda present: self._begun(present, True), notes)
 
     def _await_primary(self) -> Manifest:
         """Return the primary as soon as Flagger has made it; else suspend the Canary and raise WaitFailed."""
@@ -552,18 +589,24 @@ class Takeover:
         selector = {label: f"{self.facts.value}-primary"}
         self.progress(f"turns {names.apex} to {names.primary.name}")
         change, _service = settle(self.cluster, names.apex, lambda service: turned(names.apex, service, {"selector": selector}), False)
-        await_endpoints(self.cluster, names.apex, names.primary.name, self._left())
+        await_endpoints(self.cluster, names.apex, names.primary, f"{label}={self.facts.value}-primary", self._left())
         if change.changed or self.drain:
             pause(self.drain, f"gives routers {self.drain:g} s to hear of it", self.progress)
 
     def _let_go_on(self) -> None:
         """Let Flagger scale the target to 0 and write the route, with the spec that is wanted."""
         self.progress("lets Flagger go on")
-        self._write({**self.wanted, "suspend": False} if self.wanted.get("suspend") else self.wanted, {ADOPTING: None})
+        self._write(self._ended, {ADOPTING: None})
 
     def _left(self) -> float:
         """Return the seconds that are left."""
         return max(1.0, self.deadline - time.monotonic())
+
+
+def _with_keys(present: Mapping[str, Any], wanted: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return a dictionary with some keys as they are in another one, and without those that are not there."""
+    kept = {key: value for key, value in present.items() if key not in keys}
+    return {**kept, **{key: wanted[key] for key in keys if key in wanted}}
 
 
 # -- What both ways need --------------------------------------------------------------------------------------------
@@ -602,8 +645,12 @@ def await_gone(cluster: Cluster, ref: Ref, timeout: float) -> bool:
     return False
 
 
-def await_endpoints(cluster: Cluster, service: Ref, workload: str, timeout: float) -> None:
-    """Return when all ready endpoints of a Service are pods of a workload; raise WaitFailed where they do not become so."""
+def await_endpoints(cluster: Cluster, service: Ref, workload: Ref, labels: str, timeout: float) -> None:
+    """Return when all ready endpoints of a Service are pods of a workload; raise WaitFailed where they do not become so.
+
+    ``labels`` select its pods, as Flagger tells them apart: their names do not, for a pod ``web-primary-x7k2p`` of the DaemonSet
+    web-primary could be one of web by its name.
+    """
     query = Query("EndpointSlice", service.namespace, f"{SERVICE_LABEL}={service.name}")
     slices: dict[str, Manifest] = {}
     with Stream(cluster, [query], min(timeout, 60.0)) as stream:
@@ -616,21 +663,20 @@ def await_endpoints(cluster: Cluster, service: Ref, workload: str, timeout: floa
                 slices.pop(metadata(event.object)["name"], None)
             else:
                 slices[metadata(event.object)["name"]] = event.object
-            if _all_of(slices.values(), workload):
+            found_pods = ready_endpoints(slices.values())
+            if found_pods and found_pods <= {metadata(pod)["name"] for pod in cluster.list(Query("Pod", service.namespace, labels)).items}:
                 return
     raise WaitFailed(f"{service} does not lead to the pods of {workload} alone after a minute; see its EndpointSlices", changed=True)
 
 
-def _all_of(slices: Any, workload: str) -> bool:
-    """Return whether the ready endpoints are pods of a workload, and there are some; ``web`` is not ``web-primary``."""
-    pods = [
+def ready_endpoints(slices: Iterable[Manifest]) -> set[str]:
+    """Return the names of the pods that are ready endpoints; empty for one that is no pod."""
+    return {
         str((endpoint.get("targetRef") or {}).get("name") or "")
         for item in slices
         for endpoint in item.get("endpoints") or []
         if (endpoint.get("conditions") or {}).get("ready") is not False
-    ]
-    # A pod of a Deployment has two words after its name, one of a DaemonSet has one.
-    return bool(pods) and all(pod.startswith(f"{workload}-") and pod[len(workload) + 1 :].count("-") <= 1 for pod in pods)
+    }
 
 
 def wait_initialized(cluster: Cluster, ref: Ref, timeout: float, progress: Progress) -> str:

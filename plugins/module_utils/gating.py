@@ -12,7 +12,8 @@ from .errors import DeliveryError, InvalidRequest, NotFound, Unavailable
 from .flagging import NO_KIND, find_flagger, phase_of
 from .http_probe import get_url
 from .model import Answer, Cluster, Ref, Result
-from .plan.gates import OPEN, Gate, check_time, gates_of, in_words
+from .plan.gates import OPEN, Gate, check_time, gates_of, in_words, places_of
+from .plan.masking import shown_url
 
 TIMEOUT = 10.0
 
@@ -33,10 +34,10 @@ def set_gate(options: Mapping[str, Any], cluster: Cluster, check: bool) -> Resul
     home = settings.namespace if settings else options.get("flagger_namespace") or ""
     door = Door(cluster, ref, home, bool(options.get("url")), options.get("validate_certs") is not False)
     before, after, actions = {}, {}, []
-    for gate in gates:
+    for gate, place in zip(gates, places_of(gates)):
         is_open = door.is_open(gate)
-        before[gate.base] = in_words(is_open)
-        after[gate.base] = in_words(is_open if wanted is None else wanted)
+        before[place] = in_words(is_open)
+        after[place] = in_words(is_open if wanted is None else wanted)
         if wanted is None or wanted is is_open:
             continue
         if not check:
@@ -66,7 +67,8 @@ class Door:
         if answer.status == 403:
             return False
         raise Unavailable(
-            f"{gate.url('check')} answers {answer.status} for {self._canary}, which no load tester of Flagger does; check the url"
+            f"{gate.place}, which was asked for {gate.prefix}/check, answers {answer.status} for {self._canary}, which no load"
+            " tester of Flagger does; check the url"
         )
 
     def turn(self, gate: Gate, wanted: bool) -> None:
@@ -75,7 +77,7 @@ class Door:
         answer = self._send(gate, verb)
         if answer.status not in (200, 202) or self.is_open(gate) is not wanted:
             raise DeliveryError(
-                f"the load tester at {gate.base} did not {verb} the gate of {self._canary} ({answer.status}): it may be started for"
+                f"the load tester at {gate.place} did not {verb} the gate of {self._canary} ({answer.status}): it may be started for"
                 " other namespaces"
                 " only (-namespace-regexp)",
                 reason="NotTurned",
@@ -96,4 +98,7 @@ class Door:
                     )
                 return answer
         headers = {"Content-Type": "application/json"}
-        return get_url(url, headers, TIMEOUT, self._validate_certs, json.dumps(body).encode())
+        try:
+            return get_url(url, headers, TIMEOUT, self._validate_certs, json.dumps(body).encode())
+        except Unavailable as error:
+            raise Unavailable(error.message.replace(url, shown_url(url))) from None

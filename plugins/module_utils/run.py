@@ -22,6 +22,7 @@ from .cluster import KUBERNETES_IMPORT_ERROR
 from .errors import Conflict, DeliveryError, InvalidRequest, MissingLibrary
 from .login import connect
 from .model import Change, Cluster, Manifest, Ref, Result
+from .plan.masking import masked_text
 
 Progress = Callable[..., None]
 """Takes a line of progress, and as a second argument what in it is news, where the line says more than that."""
@@ -40,6 +41,7 @@ SECRET_KEYS = (
 SECRET_NAME = re.compile(r"token|secret|passw|credential|key", re.IGNORECASE)
 # Names of request headers whose values are shown nowhere.
 SECRET_HEADER = re.compile(r"auth|cookie|credential|key|passw|secret|session|signature|token", re.IGNORECASE)
+LONG_PART = 20
 MOST_PLANS = 10
 
 
@@ -218,20 +220,56 @@ def kubeconfig_secrets(kubeconfig: Any) -> set[str]:
 
 
 def header_secrets(options: Any) -> set[str]:
-    """Return the secret values of request headers, in an option ``headers`` wherever it is: whole, and without the scheme before."""
+    """Return the secret values of request headers, and of what a webhook carries, wherever they are in the options.
+
+    Of ``headers`` they are the values: whole, and without the scheme before; they may be further down (Istio's ``request.add``). Of
+    ``webhooks`` they are those in ``metadata``, a command (``cmd``) among them, and what is a secret in their addresses.
+    """
     found: set[str] = set()
     if isinstance(options, Mapping):
         for name, value in options.items():
             if name == "headers" and isinstance(value, Mapping):
-                secrets = [str(text) for header, text in value.items() if SECRET_HEADER.search(str(header))]
-                # What is shorter would hide words and numbers of the results, and no secret.
-                found.update(part for text in secrets for part in (text, text.rpartition(" ")[2]) if len(part) > 3)
+                found |= _values_of_headers(value)
             else:
                 found |= header_secrets(value)
+            if name == "webhooks" and isinstance(value, (list, tuple)):
+                for hook in value:
+                    found |= _hook_secrets(hook) if isinstance(hook, Mapping) else set()
     elif isinstance(options, (list, tuple)):
         for value in options:
             found |= header_secrets(value)
     return found
+
+
+def _values_of_headers(headers: Mapping[str, Any]) -> set[str]:
+    """Return the values of headers that are secret by their name."""
+    found: set[str] = set()
+    for header, value in headers.items():
+        if isinstance(value, Mapping):
+            found |= _values_of_headers(value)
+            continue
+        texts = [str(text) for text in (value if isinstance(value, (list, tuple)) else [value])]
+        secrets = texts if SECRET_HEADER.search(str(header)) else []
+        # What is shorter would hide words and numbers of the results, and no secret.
+        found.update(part for text in secrets for part in (text, text.rpartition(" ")[2]) if len(part) > 3)
+    return found
+
+
+def _hook_secrets(hook: Mapping[str, Any]) -> set[str]:
+    """Return what is secret in a webhook: what it carries under such a name, or with a secret in its text, and parts of its address."""
+    found: set[str] = set()
+    metadata = hook.get("metadata")
+    for key, value in metadata.items() if isinstance(metadata, Mapping) else ():
+        text = str(value)
+        if (key == "cmd" and " " in text) or SECRET_HEADER.search(str(key)) or masked_text(text) != text:
+            found.add(text)
+    url = str(hook.get("url") or "")
+    user, _at, _host = url.partition("://")[2].partition("/")[0].rpartition("@")
+    path, _mark, query = url.partition("://")[2].partition("/")[2].partition("?")
+    found.update((user, user.partition(":")[2], query))
+    # A part of a path that is this long is what others must not know: https://hooks.example.com/services/T0/B0/<key>.
+    found.update(part for part in path.split("/") if len(part) >= LONG_PART)
+    return {text for text in found if len(text) > 3}
 
 
 def _shape(result: Result) -> dict[str, Any]:

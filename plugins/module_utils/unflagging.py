@@ -72,6 +72,7 @@ class Leaving:
         self.timeout = float(options.get("wait_timeout") or ADOPT_TIMEOUT)
         self.deadline = time.monotonic() + self.timeout
         self.wait, self.keep = bool(options["wait"]), bool(options["keep_route"])
+        self.canary = canary
         self.ref = Ref("Canary", metadata(canary)["namespace"], metadata(canary)["name"])
         spec = canary.get("spec") or {}
         self.names = Names.of(self.ref, spec)
@@ -101,8 +102,8 @@ class Leaving:
         self.label, self.value = selector_label(self.workload, known)
         self.copies = self._copies(force)
         self.back: Back = way_back(self.primary, self.workload, self.before, self.label, self.value, self.copies)
-        self._owned_service = self.service is not None and is_owned(self.service, self.ref.name)
-        self._owned_route = self.route is not None and is_owned(self.route, self.ref.name)
+        self._owned_service = self.service is not None and is_owned(self.service, canary)
+        self._owned_route = self.route is not None and is_owned(self.route, canary)
 
     def _copies(self, force: bool) -> dict[str, str]:
         """Return {copy: original} of the ConfigMaps and Secrets that the primary has copies of.
@@ -124,7 +125,7 @@ class Leaving:
                         f"{self.ref} cannot leave: {self.names.primary} uses {kind} {name}, and whether that is a copy which"
                         f" Flagger made, and deletes, may not be read; grant get on {kind.lower()}s"
                     )
-                if copy is None or not is_owned(copy, self.ref.name):
+                if copy is None or not is_owned(copy, self.canary):
                     continue
             copies[name] = original
             source, _may_read = self._config(kind, original)
@@ -186,7 +187,7 @@ class Leaving:
                 **{**error.details, "changed": True},
             ) from None
         if self._turn_service():
-            await_endpoints(self.cluster, self.names.apex, self.names.target, self._left())
+            await_endpoints(self.cluster, self.names.apex, self.names.workload, f"{self.label}={self.value}", self._left())
             pause(self.drain, f"gives routers {self.drain:g} s to hear of the Service", self.progress)
         if self._turn_route():
             pause(self.drain, f"gives routers {self.drain:g} s to hear of the route", self.progress)
@@ -277,7 +278,7 @@ class Leaving:
         """Let an object outlive the Canary."""
 
         def plan(present: Manifest) -> Change:
-            owners = disowned(present, self.ref.name)
+            owners = disowned(present, self.canary)
             if owners is None:
                 return Change({}, {})
             guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(present).get("resourceVersion")}

@@ -20,7 +20,10 @@ description:
   - The target keeps the image, with 0 pods. Put that back after this step with M(progressive.delivery.set_image), so that the
     same image can be released again.
   - Where no release is under way, and where one waits for its first gate (phase C(Waiting)) and has no traffic, nothing is done.
-    One that is promoted (C(Promoting), C(Finalising)) is refused - let it end, and release the version before.
+    One that is promoted (C(Promoting), C(Finalising)) is refused - let it end, and release the version before. So is one of a
+    C(Canary) that is suspended (reason C(Suspended)), and one with C(skipAnalysis), which Flagger promotes without a check.
+  - With O(wait) only the phase C(Failed) is success. Flagger may have decided to promote just before the write; then the step fails
+    with the reason C(Promoted).
 extends_documentation_fragment:
   - progressive.delivery.cluster
   - progressive.delivery.cluster.actions

@@ -298,7 +298,7 @@ def test_how_available_it_was_is_told(empty: Shop, kind: str) -> None:
 
 @pytest.mark.parametrize("spec", [{"strategy": {"type": "Recreate", "rollingUpdate": None}}, {"paused": True}], ids=["Recreate", "paused"])
 def test_an_image_taken_back_before_it_was_begun_is_the_revision_before(empty: Shop, spec: dict[str, Any]) -> None:
-    """The controller makes no ReplicaSet while pods of the one before are left, and while paused: there is no revision 2 to go back from."""
+    """While pods of the one before are left, and while paused, no ReplicaSet is made: there is no revision 2 to go back from."""
     slow = {"lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}
     made(container=slow, pod={"terminationGracePeriodSeconds": 9})(empty)
     patched(spec)(empty)

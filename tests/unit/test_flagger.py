@@ -8,9 +8,11 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.progressive.delivery.plugins.module_utils.errors import InvalidRequest, Unavailable
+from ansible_collections.progressive.delivery.plugins.module_utils import flagging
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, InvalidRequest, Unavailable, WaitFailed
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ref
 from ansible_collections.progressive.delivery.plugins.module_utils.plan import canary_metrics, flagger, gates, takeover
+from ansible_collections.progressive.delivery.plugins.module_utils.run import header_secrets, perform
 from ansible_collections.progressive.delivery.plugins.modules import flagger_canary, flagger_gate
 from support.fake import FakeCluster
 
@@ -281,6 +283,103 @@ def test_what_flagger_would_take_away_is_refused() -> None:
     assert "is released by Canary shop/other already" in refusal(shop(other))
 
 
+def test_a_service_must_lead_to_the_pods_of_the_target_and_to_no_others() -> None:
+    front = {"app": "web", "tier": "front"}
+    said = refusal(shop(deployment("web", {"app": "web"}), service("web", {"app": "old"}), deployment("old")))
+    assert "Service shop/web does not lead to the pods of Deployment shop/web (its selector is app=old)" in said
+    both = shop(deployment("web", front), deployment("api", {"app": "api", "tier": "front"}), service("web", {"tier": "front"}))
+    assert "leads to the pods of Deployment shop/api too" in refusal(both)
+    alone = service()
+    del alone["spec"]["selector"]
+    assert "Service shop/web has no selector" in refusal(shop(alone))
+    assert flagger_canary.execute(options(), shop(deployment("web", front), service("web", front)), True).changed
+
+
+def test_a_takeover_that_was_killed_has_turned_its_service_already() -> None:
+    canary = kept()
+    canary["metadata"]["annotations"][flagger.ADOPTING] = "yes"
+    canary["metadata"]["uid"] = "1"
+    primary = as_primary(deployment())
+    cluster = shop(canary, primary, service("web", {"app": "web-primary"}))
+    assert flagger_canary.execute(options(), cluster, True).actions[0] == "went on with Canary shop/web"
+
+
+def test_nothing_is_built_on_what_is_on_its_way_out() -> None:
+    gone = [{"kind": "Canary", "name": "web", "uid": "0"}]
+    primary = as_primary(deployment())
+    primary["metadata"]["ownerReferences"] = gone
+    assert "Deployment shop/web-primary belongs to Canary web (uid 0), which is not there" in refusal(shop(primary), force=True)
+    apex = service()
+    apex["metadata"]["ownerReferences"] = gone
+    assert "Service shop/web belongs to Canary web (uid 0)" in refusal(shop(apex))
+    leaving_one = kept()
+    leaving_one["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert "Canary shop/web is being deleted; wait until it is gone" in refusal(shop(leaving_one))
+
+
+def takeover_of(cluster: FakeCluster, **given: Any) -> flagging.Takeover:
+    """Return the takeover that a run would do."""
+    asked = options(**given)
+    spec = flagger.wanted_spec(asked)
+    facts = flagging.read_facts(asked, cluster, CANARY, spec)
+    return flagging.Takeover(cluster, facts, spec, asked, 1.0, lambda *_words: None)
+
+
+def test_a_canary_that_somebody_else_makes_at_that_moment_is_left_alone() -> None:
+    cluster = shop()
+    run = takeover_of(cluster)
+    cluster.put(kept())
+    with pytest.raises(Conflict, match="was made by somebody else at this moment"):
+        run._begin()
+    assert cluster.writes == []
+    cluster = shop()
+    run = takeover_of(cluster)
+    cluster.put(run._manifest())
+    run._begin()
+    assert cluster.writes == []
+
+
+def test_what_others_write_while_a_workload_is_taken_over_stays() -> None:
+    cluster = shop()
+    run = takeover_of(cluster, interval="30s", skip_analysis=True)
+    run._begin()
+    spec = cluster.get(CANARY)["spec"]
+    assert (spec["analysis"]["interval"], spec["suspend"], spec["skipAnalysis"]) == ("10s", False, False)
+    spec["service"]["headless"] = True
+    cluster.put({**cluster.get(CANARY), "spec": spec})
+    run._suspend()
+    suspended = cluster.get(CANARY)["spec"]
+    assert suspended["suspend"] is True and suspended["service"]["headless"] is True
+    suspended["analysis"]["threshold"] = 7
+    cluster.put({**cluster.get(CANARY), "spec": suspended})
+    run._let_go_on()
+    canary = cluster.get(CANARY)
+    assert flagger.ADOPTING not in canary["metadata"]["annotations"]
+    assert canary["spec"] == {
+        **run.wanted,
+        "service": {**run.wanted["service"], "headless": True},
+        "analysis": {**run.wanted["analysis"], "threshold": 7},
+    }
+
+
+@pytest.mark.parametrize("kind", ["DaemonSet", "Deployment"])
+def test_endpoints_are_those_of_a_workload_by_the_labels_of_its_pods(kind: str) -> None:
+    def pod(name: str, app: str) -> dict[str, Any]:
+        return {"kind": "Pod", "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}}}
+
+    def endpoints(*names: str) -> dict[str, Any]:
+        entries = [{"targetRef": {"kind": "Pod", "name": name}, "conditions": {"ready": True}} for name in names]
+        meta = {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}}
+        return {"kind": "EndpointSlice", "metadata": meta, "endpoints": entries}
+
+    cluster = shop(pod("web-primary-x7k2p", "web-primary"), pod("web-q8rtz", "web"), endpoints("web-primary-x7k2p"))
+    apex, ref = Ref("Service", "shop", "web"), Ref(kind, "shop", "web")
+    with pytest.raises(WaitFailed, match=f"does not lead to the pods of {kind} shop/web alone"):
+        flagging.await_endpoints(cluster, apex, ref, "app=web", 0.2)
+    cluster.put(endpoints("web-q8rtz"))
+    flagging.await_endpoints(cluster, apex, ref, "app=web", 1.0)
+
+
 def test_a_service_whose_pods_stay_is_none_of_our_business() -> None:
     labels = {"app": "web", "tier": "front"}
     cluster = shop(deployment("web", labels), service("front", {"tier": "front"}))
@@ -467,7 +566,46 @@ def test_in_check_mode_a_takeover_is_told_and_nothing_is_written() -> None:
 
 def test_what_a_webhook_carries_is_not_shown() -> None:
     shown = flagger.told({"analysis": {"webhooks": [{"name": "a", "metadata": {"token": "s3cret", "cmd": "hey"}}]}})
-    assert shown["analysis"]["webhooks"][0]["metadata"] == {"token": "...", "cmd": "hey"}
+    assert shown["analysis"]["webhooks"][0]["metadata"] == {"token": "...", "cmd": "..."}
+
+
+def test_no_secret_of_a_canary_is_shown() -> None:
+    secret = "c4n4ry-s3cr3t-c4n4ry-s3cr3t"
+    given: dict[str, Any] = {
+        "headers": {"request": {"add": {"authorization": f"Bearer {secret}", "x-other": secret}, "remove": ["cookie"]}},
+        "metrics_server": f"http://user:{secret}@p.example:9090/{secret}",
+        "webhooks": [
+            {"name": "a", "url": f"https://user:{secret}@hooks.example.com/services/{secret}?t={secret}", "metadata": {"key": secret}},
+            {"name": "b", "url": "http://tester.shop/", "metadata": {"cmd": f"hey -H 'authorization: {secret}' http://web"}},
+        ],
+    }
+    cluster = shop(kept(), service("tester", {"app": "t"}, {"port": 80}))
+    cluster.answers = [Answer(200, "")]
+    outcome = perform(flagger_canary.execute, options(**given), False, connector=lambda _options: cluster)
+    assert outcome["changed"] and secret not in json.dumps(outcome)
+    shown = outcome["after"]["spec"]
+    assert shown["analysis"]["webhooks"][0]["url"] == "https://hooks.example.com" and shown["metricsServer"] == "http://p.example:9090"
+    assert shown["service"]["headers"]["request"] == {"add": {"authorization": "...", "x-other": "..."}, "remove": ["cookie"]}
+    assert secret in json.dumps(cluster.get(CANARY)["spec"])
+    # The arguments are shown as well, by -vvv.
+    assert {secret, f"t={secret}", f"user:{secret}", f"hey -H 'authorization: {secret}' http://web"} <= header_secrets(given)
+    for url in (f"http://u:{secret}@nobody.shop.svc/{secret}?{secret}", f"http://web.shop.svc:81/{secret}"):
+        said = perform(
+            flagger_canary.execute, options(webhooks=[{"name": "a", "url": url}]), False, connector=lambda _options: shop(kept())
+        )
+        assert said["failed"] and secret not in json.dumps(said)
+
+
+def test_no_secret_in_the_address_of_a_gate_is_shown() -> None:
+    secret = "c4n4ry-s3cr3t"
+    hooks = [{"name": "a", "type": "confirm-promotion", "url": f"http://u:{secret}@127.0.0.1:1/{secret}/gate/check"}]
+    canary = kept(webhooks=hooks)
+    canary["status"]["phase"] = "Progressing"
+    for given in ({}, {"url": f"http://u:{secret}@127.0.0.1:1/{secret}"}):
+        said = perform(flagger_gate.execute, gate_options(**given), False, connector=lambda _options: shop(canary))
+        assert said["failed"] and "no answer from http://127.0.0.1:1" in said["msg"] and secret not in json.dumps(said)
+    two = [gates.Gate(f"http://t/{secret}", "/gate", ("a",)), gates.Gate("http://t", "/gate", ("b",))]
+    assert gates.places_of(two) == ["http://t (a)", "http://t (b)"] and gates.places_of(two[1:]) == ["http://t"]
 
 
 # -- The way back ----------------------------------------------------------------------------------------------------

@@ -612,3 +612,59 @@ def test_a_flagger_that_does_not_take_it_back_is_told() -> None:
     with pytest.raises(DeliveryError, match="is Progressing still after 0.3 s: Flagger takes a release back only while the pods") as caught:
         run(Flagged("Progressing"), abort_canary, wait_timeout=0.3)
     assert caught.value.reason == "Timeout"
+
+
+@pytest.mark.parametrize("phase", ["Promoting", "Finalising", "Succeeded"])
+def test_a_release_that_flagger_promotes_all_the_same_is_no_success(phase: str) -> None:
+    cluster = Flagged("Progressing")
+    thread = later(lambda: cluster.flagger(phase, lastPromotedSpec="two"))
+    with pytest.raises(DeliveryError, match="was promoted while it was to be taken back") as caught:
+        run(cluster, abort_canary, wait_timeout=5)
+    thread.join()
+    assert caught.value.reason == "Promoted" and caught.value.details["status"]["phase"] == phase
+
+
+def test_a_release_that_gives_way_to_something_else_is_no_success() -> None:
+    cluster = Flagged("Progressing")
+    thread = later(lambda: cluster.flagger("Waiting", failedChecks=0, lastAppliedSpec="three"))
+    with pytest.raises(DeliveryError, match="is Waiting and not Failed") as caught:
+        run(cluster, abort_canary, wait_timeout=5)
+    thread.join()
+    assert caught.value.reason == "Superseded"
+
+
+def changed(phase: str, **spec: Any) -> Flagged:
+    """Return a cluster whose Canary has something else in its spec."""
+    cluster = Flagged(phase)
+    found = cluster.get(CANARY)
+    cluster.put({**found, "spec": {**found["spec"], **spec}})
+    cluster.writes.clear()
+    return cluster
+
+
+def test_a_suspended_canary_is_told_at_once() -> None:
+    for check in (True, False):
+        cluster = changed("Progressing", suspend=True)
+        with pytest.raises(DeliveryError, match="is suspended in phase Progressing.*set its spec.suspend to false") as caught:
+            run(cluster, abort_canary, check=check)
+        assert caught.value.reason == "Suspended" and cluster.writes == []
+    assert not run(changed("Succeeded", suspend=True), abort_canary)["changed"]
+    cluster = Flagged("Progressing")
+
+    def suspend() -> None:
+        found = cluster.get(CANARY)
+        cluster.put({**found, "spec": {**found["spec"], "suspend": True}})
+
+    thread = later(suspend)
+    with pytest.raises(DeliveryError, match="was suspended while its release was taken back") as caught:
+        run(cluster, abort_canary, wait_timeout=5)
+    thread.join()
+    assert caught.value.reason == "Suspended"
+
+
+def test_without_an_analysis_flagger_takes_nothing_back() -> None:
+    for spec in ({"skipAnalysis": True}, {"analysis": None}):
+        cluster = changed("Progressing", **spec)
+        with pytest.raises(DeliveryError, match="has skipAnalysis: Flagger promotes at its next look"):
+            run(cluster, abort_canary)
+        assert cluster.writes == []

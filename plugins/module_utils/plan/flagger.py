@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import ANNOTATION_PREFIX, Manifest, Ref, annotations, metadata
+from .masking import is_secret_name, masked, shown_url
 
 APPLIED = ANNOTATION_PREFIX + "canary-spec"
 """The annotation with the spec that this collection wrote last: what is not in it is somebody else's."""
@@ -579,9 +580,36 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 def told(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a spec as ``before`` and ``after`` show it: without the values of headers, which may be secret."""
+    """Return a spec as ``before`` and ``after`` show it.
+
+    Without what may be secret: the values of headers, what webhooks carry (a command as well), and of addresses all but the host.
+    """
     shown: dict[str, Any] = json.loads(json.dumps(spec))
-    for hook in (shown.get("analysis") or {}).get("webhooks") or []:
-        if isinstance(hook, dict) and hook.get("metadata"):
-            hook["metadata"] = {key: value if key in ("cmd", "type") else "..." for key, value in hook["metadata"].items()}
+    service, analysis = shown.get("service") or {}, shown.get("analysis") or {}
+    if service.get("headers"):
+        service["headers"] = _hidden(service["headers"])
+    for match in [*(service.get("match") or []), *(analysis.get("match") or [])]:
+        if isinstance(match, dict) and isinstance(match.get("headers"), dict):
+            match["headers"] = {name: _hidden(test) if is_secret_name(name) else test for name, test in match["headers"].items()}
+    if shown.get("metricsServer"):
+        shown["metricsServer"] = shown_url(str(shown["metricsServer"]))
+    for hook in analysis.get("webhooks") or []:
+        if not isinstance(hook, dict):
+            continue
+        if hook.get("url"):
+            hook["url"] = shown_url(str(hook["url"]))
+        if hook.get("metadata"):
+            hook["metadata"] = _hidden(hook["metadata"])
+    for metric in analysis.get("metrics") or []:
+        if isinstance(metric, dict) and isinstance(metric.get("templateVariables"), dict):
+            metric["templateVariables"] = {key: masked(key, value) for key, value in metric["templateVariables"].items()}
     return shown
+
+
+def _hidden(value: Any) -> Any:
+    """Return something with all its values hidden; the names of what is removed (``remove``) are none."""
+    if isinstance(value, Mapping):
+        return {key: entry if key == "remove" else _hidden(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_hidden(entry) for entry in value]
+    return "..."

@@ -200,6 +200,11 @@ def canary_status(canary: Manifest) -> CanaryStatus:
     )
 
 
+def primary_of(canary: Manifest) -> str:
+    """Return the name of the workload that has the traffic."""
+    return f"{target_of(canary)[1]}-primary"
+
+
 def target_of(canary: Manifest) -> tuple[str, str]:
     """Return kind and name of the workload that the Canary releases."""
     target = (canary.get("spec") or {}).get("targetRef") or {}
@@ -429,16 +434,29 @@ def plan_abort(ref: Ref, canary: Manifest) -> Change:
 
     Flagger itself then leads all traffic to the primary, scales the canary to 0 and notes both in its status. To put the image
     back alone does not do it: Flagger takes a template that it has promoted for no new revision, and goes on with the steps.
-    Raises InvalidRequest where the primary gets the new revision already.
+    Raises InvalidRequest where the primary gets the new revision already, or where Flagger would not look at failed checks.
     """
     status = canary_status(canary)
     before = {"phase": status.phase, "failed_checks": status.failed_checks}
     if status.phase in ("Promoting", "Finalising"):
         raise InvalidRequest(
-            f"{ref} is {status.phase}: its analysis has passed, and {target_of(canary)[1]}-primary gets the new revision;"
+            f"{ref} is {status.phase}: its analysis has passed, and {primary_of(canary)} gets the new revision;"
             " let it end, and release the version before"
         )
-    if status.phase not in ("Progressing", "WaitingPromotion") or status.failed_checks >= status.threshold:
+    if status.phase not in ("Progressing", "WaitingPromotion"):
+        return Change(before, before)
+    if status.suspended:
+        raise InvalidRequest(
+            f"{ref} is suspended in phase {status.phase}, and Flagger does nothing with it: the requests stay shared as they are (weight"
+            f" {status.weight}); set its spec.suspend to false, and run this again",
+            reason="Suspended",
+        )
+    if not analysis_of(canary) or (canary.get("spec") or {}).get("skipAnalysis"):
+        raise InvalidRequest(
+            f"{ref} has skipAnalysis: Flagger promotes at its next look, and does not ask for failed checks; set the image that"
+            f" {primary_of(canary)} runs, or let it end and release the version before"
+        )
+    if status.failed_checks >= status.threshold:
         return Change(before, before)
     patch = {
         "metadata": {"resourceVersion": metadata(canary).get("resourceVersion")},

@@ -7,13 +7,14 @@ tester, and closed until somebody opens them. ``/gate/approve`` always says yes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import InvalidRequest
 from ..model import Ref
+from .masking import shown_url
 
 PATHS = {"advance": "/gate", "rollback": "/rollback"}
 OPEN = {"open": True, "approved": True, "closed": False, "halted": False, "checked": None}
@@ -28,6 +29,11 @@ class Gate:
     base: str
     prefix: str
     webhooks: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """Return where the load tester is, as it may be shown: an address may carry a password, or a secret path."""
+        return shown_url(self.base)
 
     def url(self, verb: str) -> str:
         """Return the address of a verb: check, open or close."""
@@ -76,6 +82,12 @@ def check_time(canary: Ref, phase: str, gate: str, is_open: bool | None, force: 
             " back at once;"
             " set force: true where that is what you want"
         )
+
+
+def places_of(gates: Sequence[Gate]) -> list[str]:
+    """Return what names each gate in a result: where its load tester is, with its webhooks where two are at one place."""
+    places = [gate.place for gate in gates]
+    return [gate.place if places.count(gate.place) == 1 else f"{gate.place} ({', '.join(gate.webhooks)})" for gate in gates]
 
 
 def in_words(is_open: bool) -> str:

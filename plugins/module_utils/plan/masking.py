@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 HIDDEN = "********"
 
@@ -79,6 +80,19 @@ def masked_text(text: str) -> str:
     text = _USER_INFO.sub(rf"\g<scheme>{HIDDEN}@", text)
     text = _SCHEME.sub(rf"\g<scheme> {HIDDEN}", text)
     return _ASSIGNED.sub(rf"\g<name>{HIDDEN}", text)
+
+
+def shown_url(url: str) -> str:
+    """Return an address without what may be a secret in it: ``scheme://host:port`` alone, or nothing of what is no address."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return HIDDEN
+    if not parts.scheme or not host:
+        return HIDDEN
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{f':{port}' if port is not None else ''}"
 
 
 def masked_words(words: list[Any]) -> list[Any]:

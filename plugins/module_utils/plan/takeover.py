@@ -122,6 +122,36 @@ def check_service(workload: Manifest, service: Mapping[str, Any], present: Manif
             )
 
 
+def check_selector(names: Names, workload: Manifest, present: Manifest, workloads: Sequence[Manifest], is_begun: bool) -> None:
+    """Raise InvalidRequest where a Service does not lead to the target's pods, and to them alone: Flagger points it at the primary.
+
+    ``is_begun``: a takeover that was killed may have turned it to the primary already.
+    """
+    selector = (present.get("spec") or {}).get("selector") or {}
+    if not selector:
+        raise InvalidRequest(
+            f"{names.apex} has no selector, so its endpoints are somebody else's, and Flagger would replace them by the pods of"
+            f" {names.primary.name}; choose another service_name"
+        )
+    leads_to = {
+        (str(other.get("kind")), str(metadata(other).get("name"))): selects(selector, pod_labels(other)) for other in (*workloads, workload)
+    }
+    mine, primary = (names.kind, names.target), (names.kind, names.primary.name)
+    if not leads_to.get(mine) and not (is_begun and leads_to.get(primary)):
+        found = ",".join(f"{key}={text}" for key, text in sorted(selector.items()))
+        raise InvalidRequest(
+            f"{names.apex} does not lead to the pods of {names.workload} (its selector is {found}), and Flagger would turn it away from"
+            " what it leads to; name the Service of this workload with service_name, or another one that is not there yet"
+        )
+    others = sorted(place for place, leads in leads_to.items() if leads and place not in (mine, primary))
+    if others:
+        kind, name = others[0]
+        raise InvalidRequest(
+            f"{names.apex} leads to the pods of {kind} {names.namespace}/{name} too, which Flagger would take away from it; give it a"
+            f" selector that finds the pods of {names.workload} alone, or choose another service_name"
+        )
+
+
 def _as_number(workload: Manifest, port: Any) -> Any:
     """Return a port of the pods by its number, where a container names it."""
     for container in _containers(workload):
@@ -221,17 +251,40 @@ def record(workload: Manifest, service: Manifest | None, route: Manifest | None)
     return found
 
 
-def is_owned(manifest: Manifest, canary: str) -> bool:
-    """Return whether Flagger made an object for a Canary: it goes with the Canary."""
-    owners = metadata(manifest).get("ownerReferences") or []
-    return any(owner.get("kind") == "Canary" and owner.get("name") == canary for owner in owners)
+def _is_of(owner: Mapping[str, Any], canary: Manifest) -> bool:
+    """Return whether a reference to an owner means this very Canary, and not one of its name that is gone."""
+    return owner.get("kind") == "Canary" and owner.get("uid") == metadata(canary).get("uid")
 
 
-def disowned(manifest: Manifest, canary: str) -> list[dict[str, Any]] | None:
+def is_owned(manifest: Manifest, canary: Manifest | None) -> bool:
+    """Return whether Flagger made an object for this Canary: it goes with the Canary."""
+    return canary is not None and any(_is_of(owner, canary) for owner in metadata(manifest).get("ownerReferences") or [])
+
+
+def disowned(manifest: Manifest, canary: Manifest) -> list[dict[str, Any]] | None:
     """Return the owners of an object without the Canary; None where there is nothing to change."""
     owners = metadata(manifest).get("ownerReferences") or []
-    kept = [owner for owner in owners if not (owner.get("kind") == "Canary" and owner.get("name") == canary)]
+    kept = [owner for owner in owners if not _is_of(owner, canary)]
     return None if kept == owners else kept
+
+
+def check_staying(ref: Ref, manifest: Manifest | None, canary: Manifest | None) -> None:
+    """Raise InvalidRequest for an object that is on its way out: it is being deleted, or the Canary that it goes with is gone."""
+    if manifest is None:
+        return
+    wait = "wait until it is gone, and run this again"
+    if metadata(manifest).get("deletionTimestamp"):
+        raise InvalidRequest(f"{ref} is being deleted; {wait}")
+    strange = [
+        owner
+        for owner in metadata(manifest).get("ownerReferences") or []
+        if owner.get("kind") == "Canary" and not (canary is not None and _is_of(owner, canary))
+    ]
+    if strange:
+        raise InvalidRequest(
+            f"{ref} belongs to Canary {strange[0].get('name')} (uid {strange[0].get('uid')}), which is not there (any more): Kubernetes"
+            f" deletes it with that; {wait}, or take that owner off it where it is to stay"
+        )
 
 
 def service_before(service: Manifest, before: Mapping[str, Any], label: str, value: str) -> dict[str, Any]:
