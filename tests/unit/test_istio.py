@@ -155,6 +155,8 @@ def test_what_keeps_a_namespace() -> None:
         inside("ConfigMap", "istio-gateway-status-leader"),
         inside("ConfigMap", "kube-root-ca.crt"),
         inside("Secret", "istio-ca-secret"),
+        inside("ConfigMap", "istio-ip-autoallocate"),
+        inside("ConfigMap", "istio-gateway-deployment-1-31-0"),
         inside("Pod", "istiod-x", ownerReferences=[{"kind": "ReplicaSet"}]),
         inside("Service", "going", deletionTimestamp="now"),
         inside("ServiceAccount", "default"),

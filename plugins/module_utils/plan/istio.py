@@ -22,7 +22,7 @@ BASE = "istio-base"
 # What is in a namespace without anybody's doing, and what istiod makes; the role's own record is one of them.
 KUBERNETES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 ISTIOD = {("ConfigMap", "istio-before"), ("ConfigMap", "istio-ca-root-cert"), ("Secret", "istio-ca-secret")}
-LEADER = re.compile(r"istio-(leader|.*-leader|.*-election)")
+LEADER = re.compile(r"istio-(leader|.*-leader|.*-election|(gateway-deployment|gateway-inferencepool|node-untaint|ip-autoallocate)(-.*)?)")
 Seen = Mapping[str, Any]
 Row = Mapping[str, str]
 
