@@ -64,15 +64,14 @@ def test_a_canary_without_pods_costs_nobody_else_on_traefik(shared: Routed) -> N
     assert not done.get("failed"), done
     shared.step(scale, name="canary", replicas=0)
     try:
-        # Traefik would drop the whole route, for all users, if it looked for the canary's pods itself.
+        # Traefik would drop the whole route, for all users, if it looked for the canary's pods itself. The node refuses a connection
+        # to a Service without pods once a second (net.ipv4.icmp_ratelimit); until then the connection waits, up to Traefik's 30 s.
         deadline = time.monotonic() + 60
-        while set(shared.ask("traefik", 50)) == {STABLE, CANARY}:
+        while set(shared.ask("traefik", 20, timeout=40)) == {STABLE, CANARY}:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        for _look in range(5):
-            seen = shared.ask("traefik", 100)
-            assert seen[STABLE] >= 70 and "404" not in seen, seen
-            time.sleep(0.3)
+        seen = shared.ask("traefik", 30, timeout=40)
+        assert seen[STABLE] >= 23 and "404" not in seen, seen
         failed = shared.step(set_canary_weight, **given, weight=50, force=True, probe=there)
         assert failed["reason"] == "RequestsFail" and "% of the requests fail (" in failed["msg"] and failed["duration"] < 20, failed
         back = shared.step(set_canary_weight, **given, weight=0, probe=there)

@@ -216,11 +216,14 @@ class Routed(Shop):
         """Change the weight of the route; return when the API server accepted it (time.monotonic)."""
         return self.put(*manifests(provider, self.host, weight))
 
-    def ask(self, router: str, count: int = 100, path: str = "/", **headers: str) -> Counter[str]:
-        """Send requests one after another on one connection; return how many each version answered, or each status but 200."""
+    def ask(self, router: str, count: int = 100, path: str = "/", timeout: float = 10, **headers: str) -> Counter[str]:
+        """Send requests one after another on one connection; return how many each version answered, or each status but 200.
+
+        An answer that takes longer than ``timeout`` seconds raises TimeoutError.
+        """
         seen: Counter[str] = Counter()
         sent = {"Host": self.host, **{key.replace("_", "-"): value for key, value in headers.items()}}
-        connection = http.client.HTTPConnection(self.node, NODE_PORTS[router], timeout=10)
+        connection = http.client.HTTPConnection(self.node, NODE_PORTS[router], timeout=timeout)
         for _number in range(count):
             connection.request("GET", path, headers=sent)
             response = connection.getresponse()

@@ -145,6 +145,28 @@ def test_what_was_installed_before_is_not_the_roles_own_and_stays() -> None:
     assert (forced["releases"], forced["base"], forced["refusal"]) == ([ISTIOD, BASE], True, "")
 
 
+LOCK = {"control-plane.alpha.kubernetes.io/leader": '{"holderIdentity":"istiod-1-31-5587b596f8-z87wc","leaseDurationSeconds":30}'}
+
+
+def test_what_istiod_leaves_behind_is_known_by_what_it_is() -> None:
+    left = [
+        inside("ConfigMap", "istio-ca-root-cert", labels={"istio.io/config": "true"}),
+        inside("ConfigMap", "istio-ip-autoallocate", annotations=LOCK),
+        {**inside("Lease", "istio-gateway-deployment-1-31"), "spec": {"holderIdentity": "istiod-1-31-5587b596f8-z87wc"}},
+        {**inside("Lease", "istio-gateway-deployment-default"), "spec": {"holderIdentity": ""}},
+        {"kind": "GatewayClass", "metadata": {"name": "istio-remote"}, "spec": {"controllerName": "istio.io/unmanaged-gateway"}},
+    ]
+    others = [
+        inside("ConfigMap", "istio-before"),
+        inside("ConfigMap", "istio", annotations={}),
+        inside("ConfigMap", "istio-tools"),
+        {**inside("Lease", "istio-cni-repair"), "spec": {"holderIdentity": "somebody"}},
+        {**inside("Lease", "flagger-leader"), "spec": {"holderIdentity": "istiod-x"}},
+        {"kind": "GatewayClass", "metadata": {"name": "traefik"}, "spec": {"controllerName": "traefik.io/gateway-controller"}},
+    ]
+    assert decide({"state": "absent"}, kept=OURS, inside=[*others, *left])["leavings"] == left
+
+
 def test_what_keeps_a_namespace() -> None:
     by_helm = {"annotations": {"meta.helm.sh/release-name": "istiod", "meta.helm.sh/release-namespace": "istio-system"}}
     of_role = [
@@ -152,11 +174,10 @@ def test_what_keeps_a_namespace() -> None:
         inside("ConfigMap", "istio", **by_helm),
         inside("ConfigMap", "istio-before"),
         inside("ConfigMap", "istio-ca-root-cert", labels={"istio.io/config": "true"}),
-        inside("ConfigMap", "istio-gateway-status-leader"),
+        inside("ConfigMap", "istio-gateway-status-leader", annotations=LOCK),
+        inside("ConfigMap", "istio-ip-autoallocate", annotations=LOCK),
         inside("ConfigMap", "kube-root-ca.crt"),
         inside("Secret", "istio-ca-secret"),
-        inside("ConfigMap", "istio-ip-autoallocate"),
-        inside("ConfigMap", "istio-gateway-deployment-1-31-0"),
         inside("Pod", "istiod-x", ownerReferences=[{"kind": "ReplicaSet"}]),
         inside("Service", "going", deletionTimestamp="now"),
         inside("ServiceAccount", "default"),

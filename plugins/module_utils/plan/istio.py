@@ -19,10 +19,11 @@ GOES = "which istio_remove_old takes away"
 VERSION = "app.kubernetes.io/version"
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 BASE = "istio-base"
-# What is in a namespace without anybody's doing, and what istiod makes; the role's own record is one of them.
+# What is in a namespace without anybody's doing; the role's own record; and what istiod makes and leaves behind when its release goes.
 KUBERNETES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
-ISTIOD = {("ConfigMap", "istio-before"), ("ConfigMap", "istio-ca-root-cert"), ("Secret", "istio-ca-secret")}
-LEADER = re.compile(r"istio-(leader|.*-leader|.*-election|(gateway-deployment|gateway-inferencepool|node-untaint|ip-autoallocate)(-.*)?)")
+RECORD = ("ConfigMap", "istio-before")
+ISTIOD = {("ConfigMap", "istio-ca-root-cert"), ("Secret", "istio-ca-secret")}
+LEADER = "control-plane.alpha.kubernetes.io/leader"
 Seen = Mapping[str, Any]
 Row = Mapping[str, str]
 
@@ -31,14 +32,15 @@ def plan(seen: Seen, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the role istio does.
 
     ``seen`` has lists of objects: planes (Deployments of istiod), namespaces, types (CRDs, of Istio and of Gateway API), tags (webhooks),
-    validators (webhooks), pods, releases (Helm's Secrets), and inside, what is in the namespaces that were made; and kept, what an earlier
-    run has kept of before, as JSON. ``wanted`` has the role's variables, without their prefix, and version, that of the charts.
+    validators (webhooks), pods, releases (Helm's Secrets), and inside, what is in the namespaces that were made, or may be istiod's; and
+    kept, what an earlier run has kept of before, as JSON. ``wanted`` has the role's variables, without their prefix, and version, that of
+    the charts.
 
     The result has refusal, a sentence, empty where there is nothing to refuse; name and revision of the control plane; validator, the
     revision that checks objects until now; make, namespaces that are missing; move, tags to move; relabel and restore, namespaces with
     the labels that they get, None for one that goes; old and releases, the Helm releases of other revisions, and those that go with
-    Istio; base, whether its API types are among them; kept, what is to be kept now; said, sentences to be told; foreign, by namespace what
-    else is in it; sidecars, workloads that have one.
+    Istio; base, whether its API types are among them; kept, what is to be kept now; said, sentences to be told; leavings, the objects
+    inside that istiod made; foreign, by namespace what else is in it; sidecars, workloads that have one.
     """
     labels = {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in seen["namespaces"]}
     kept = {"labels": {}, "made": [], "gateway_api": False, "releases": [], **(json.loads(seen["kept"]) if seen["kept"] else {})}
@@ -88,6 +90,7 @@ def plan(seen: Seen, wanted: Mapping[str, Any]) -> dict[str, Any]:
             if row["labels"].get(INJECTION, "") is None
         ],
         "sidecars": sorted({f"{row['namespace']}/{row['workload']}" for row in rows if row["revision"] and not _own(row, own)}),
+        "leavings": [item for item in seen["inside"] if _of_istiod(item)],
         "foreign": _foreign(seen["inside"], releases),
     }
     rows = [row for row in rows if not _own(row, own)]
@@ -261,15 +264,28 @@ def _foreign(inside: Iterable[Mapping[str, Any]], releases: Sequence[Row]) -> di
     found: dict[str, set[str]] = {}
     for item in inside:
         meta, kind, name = item["metadata"], item["kind"], item["metadata"]["name"]
-        space = meta["namespace"]
+        space = meta.get("namespace", "")
         of_release = {"name": _note(item, RELEASE), "namespace": _note(item, RELEASE_SPACE)} in releases
         of_helm = item.get("type") == "helm.sh/release.v1" and {"name": _label_of(item, "name"), "namespace": space} in releases
         of_kubernetes = (kind, name) in KUBERNETES or item.get("type") == "kubernetes.io/service-account-token"
-        elected = kind == "ConfigMap" and (LEADER.fullmatch(name) or _label_of(item, "istio.io/config") == "true")
-        of_istiod = (kind, name) in ISTIOD or elected
-        if not (of_release or of_helm or of_kubernetes or of_istiod or meta.get("ownerReferences") or meta.get("deletionTimestamp")):
+        ours = of_release or of_helm or _of_istiod(item) or (kind, name) == RECORD
+        if not (ours or of_kubernetes or meta.get("ownerReferences") or meta.get("deletionTimestamp")):
             found.setdefault(space, set()).add(f"{kind} {name}")
     return {space: sorted(names) for space, names in sorted(found.items())}
+
+
+def _of_istiod(item: Mapping[str, Any]) -> bool:
+    """Return whether istiod made an object: the locks of its elections, which have many names, its certificates, its GatewayClasses."""
+    kind, name, spec = item["kind"], item["metadata"]["name"], item.get("spec") or {}
+    if kind == "ConfigMap":
+        lock = name.startswith("istio-") and bool(_note(item, LEADER))
+        return lock or _label_of(item, "istio.io/config") == "true" or (kind, name) in ISTIOD
+    if kind == "Lease":
+        # Who has given it up leaves no holder.
+        return name.startswith("istio-") and (spec.get("holderIdentity") or "istiod").startswith("istiod")
+    if kind == "GatewayClass":
+        return spec.get("controllerName", "").startswith("istio.io/")
+    return (kind, name) in ISTIOD
 
 
 def _type(seen: Seen, group: str) -> Mapping[str, Any] | None:
