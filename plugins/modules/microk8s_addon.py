@@ -21,8 +21,10 @@ description:
 notes:
   - Some addons rewrite the arguments of the API server and restart it. What runs on the cluster goes on; requests to the API fail
     for a moment, and this module waits through that.
-  - C(disable ingress) deletes the CRDs of Gateway API with all routes. C(disable hostpath-storage) asks whether to delete the volumes,
-    and nobody is there to answer, so O(arguments=[destroy-storage]) is needed for it.
+  - C(disable ingress) deletes the CRDs of Gateway API with all routes, those of other routers among them. C(disable hostpath-storage)
+    deletes its volumes, with their data. While there are such routes or volumes, that is refused unless O(force) is set.
+  - C(disable hostpath-storage) asks whether to delete the volumes, and nobody is there to answer, so O(arguments=[destroy-storage]) is
+    needed for it.
 extends_documentation_fragment:
   - progressive.delivery.microk8s
   - progressive.delivery.microk8s.actions
@@ -53,6 +55,12 @@ options:
     type: str
     default: refuse
     choices: [refuse, keep, reenable]
+  force:
+    description:
+      - Disable the addon though others lose by it - C(ingress) with routes and Gateways of Gateway API, C(hostpath-storage) with volumes.
+        Also for O(on_changed_arguments=reenable), which disables it for a moment.
+    type: bool
+    default: false
   wait:
     description: Whether to wait until the Deployments, StatefulSets and DaemonSets that came with it are rolled out.
     type: bool
@@ -129,8 +137,11 @@ from ansible_collections.progressive.delivery.plugins.module_utils.model import 
 from ansible_collections.progressive.delivery.plugins.module_utils.plan.microk8s import (
     Addon,
     check_arguments,
+    check_losses,
     choose_addon,
     digest,
+    losses,
+    lost,
     not_ready,
     plan_addon,
     record_key,
@@ -143,6 +154,7 @@ OPTIONS = {
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
     "arguments": {"type": "list", "elements": "str"},
     "on_changed_arguments": {"type": "str", "default": "refuse", "choices": ["refuse", "keep", "reenable"]},
+    "force": {"type": "bool", "default": False},
     "wait": {"type": "bool", "default": True},
 }
 WORKLOADS = ("get", "deployments,statefulsets,daemonsets", "--all-namespaces")
@@ -156,6 +168,8 @@ def execute(options: dict[str, Any], cli: Cli, check: bool, progress: Progress =
     check_arguments(arguments or (), addons or ())
     record = cli.record() if present and arguments is not None else None
     plan = plan_addon(addon, present, arguments, (record or {}).get(record_key(addon)), options["on_changed_arguments"])
+    if not options["force"] and any(command[0] == "disable" for command in plan.commands):
+        check_losses(addon, lost(addon, [_objects(cli, words) for words in losses(addon)]))
     # Somebody else was quicker where the command line says that it was so already.
     done = [action for command, action in zip(plan.commands, plan.actions) if check or _change(cli, addon, command, options["wait"])]
     if plan.commands and not check:
@@ -163,6 +177,16 @@ def execute(options: dict[str, Any], cli: Cli, check: bool, progress: Progress =
     if plan.commands and not done:
         return Result(before=plan.after, after=plan.after, extra={"addon": addon.id, "note": plan.note})
     return Result(bool(done), plan.before, plan.after, tuple(done), {"addon": addon.id, "note": plan.note})
+
+
+def _objects(cli: Cli, words: tuple[str, ...]) -> dict[str, Any]:
+    """Return the objects of a type, none where the cluster does not have it."""
+    try:
+        return cli.document("get", *words) or {}
+    except DeliveryError as error:
+        if "the server doesn't have a resource type" in error.message:
+            return {}
+        raise
 
 
 def _change(cli: Cli, addon: Addon, command: tuple[str, ...], wait: bool) -> bool:

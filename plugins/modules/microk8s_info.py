@@ -126,11 +126,19 @@ datastore:
 nodes:
   description: >-
     The nodes as Kubernetes has them; empty on a worker, which cannot ask. C(drained) is what one was drained for, the
-    O(progressive.delivery.microk8s_node#module:purpose), and empty for all others.
+    O(progressive.delivery.microk8s_node#module:purpose), and empty for all others. C(reported) is when its kubelet last said how it is.
   returned: success
   type: list
   elements: dict
-  sample: [{name: n1, addresses: [10.0.0.1], ready: true, schedulable: true, role: control_plane, version: v1.32.3, drained: ""}]
+  sample:
+    - name: n1
+      addresses: [10.0.0.1]
+      ready: true
+      schedulable: true
+      role: control_plane
+      version: v1.32.3
+      drained: ""
+      reported: "2026-05-04T10:12:31Z"
 addons:
   description: >-
     The addons that there are; null where it is not known. That one is enabled means that its objects exist, not that they are healthy.
@@ -220,6 +228,7 @@ def _facts(snap: Snap | None, state: str, version: tuple[str, str], status: Stat
                 "role": "worker" if node.worker else "control_plane",
                 "version": node.version,
                 "drained": node.drained,
+                "reported": node.reported,
             }
             for node in nodes
         ],

@@ -82,6 +82,15 @@ options:
         Without it there is no mark.
       - For V(schedulable), only a node with that mark takes pods again; one that somebody else has drained or cordoned stays so.
     type: str
+  reported:
+    description:
+      - For V(schedulable), when the node had last reported before something was done to it, as
+        RV(progressive.delivery.microk8s_info#module:nodes) has it. A node counts as ready by a later report only.
+      - A node says that it is ready for most of a minute after its kubelet has ended.
+    type: str
+  version:
+    description: For V(schedulable), the version that the node's kubelet must report, or the beginning of it, as in V(1.32).
+    type: str
   delete_emptydir_data:
     description: For V(drained), take off also pods with data in an emptyDir, which is lost.
     type: bool
@@ -193,6 +202,7 @@ from ansible_collections.progressive.delivery.plugins.module_utils.plan.microk8s
     is_clustered,
     join_error,
     last_words,
+    not_anew,
     parse_invitation,
     trouble,
 )
@@ -210,6 +220,8 @@ OPTIONS = {
     "address": {"type": "str"},
     "force": {"type": "bool", "default": False},
     "purpose": {"type": "str"},
+    "reported": {"type": "str"},
+    "version": {"type": "str"},
     "delete_emptydir_data": {"type": "bool", "default": True},
 }
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -435,7 +447,7 @@ def _schedule(options: dict[str, Any], cli: Cli, check: bool, node: Node | None)
         found[:] = [entry for entry in cli.nodes() if entry.name == name]
         if not found:
             return f"the cluster has no node {name}"
-        return "" if found[0].ready else f"node {name} is not ready"
+        return not_anew(found[0], options["reported"] or "", options["version"] or "")
 
     cli.wait(missing, f"node {name} was to be ready")
     done = _foresee(found[0], purpose)

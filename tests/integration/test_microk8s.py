@@ -131,6 +131,39 @@ def test_an_upgrade_goes_one_node_and_one_minor_version_at_a_time(tmp_path: Path
     ]
 
 
+def test_an_upgrade_does_not_go_on_by_what_an_old_kubelet_has_left(tmp_path: Path) -> None:
+    site = Site(tmp_path, "n1", "n2")
+    site.play(channel="1.31/stable")
+    double.knob(site.root, "n1", {"stale": 3})
+    double.knob(site.root, "n2", {"stale": 3})
+    site.calls()
+    site.play(channel="1.32/stable")
+    state = site.state
+    assert [node["knobs"]["stale"] for node in state["nodes"].values()] == [0, 0]
+    assert {node["snap"]["version"] for node in state["nodes"].values()} == {"v1.32.2"} and state["clusters"]["n1"]["cordoned"] == []
+    double.knob(site.root, "n1", {"stale": 1000})
+    said = site.play(channel="1.33/stable", timeout=30, fails=True)
+    assert (
+        "n1 was not upgraded to 1.33/stable: node n1 was to be ready within 30 s: the kubelet of node n1 is still v1.32.2, not 1.33" in said
+    )
+    assert site.state["nodes"]["n2"]["snap"]["version"] == "v1.32.2"
+
+
+def test_an_addon_that_others_lose_by_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    site = Site(tmp_path, "n1")
+    site.play(channel="1.31/stable", addons=["ingress", "hostpath-storage"])
+    double.knob(site.root, "n1", {"routes": ["shop/web"], "volumes": ["shop/data"]})
+    site.calls()
+    gone = [{"name": "ingress", "state": "absent"}]
+    said = site.play(channel="1.32/stable", addons=["rbac", *gone], fails=True)
+    assert "disabling core/ingress deletes the API types of Gateway API with all of their objects, and there are HTTPRoute shop/web" in said
+    storage = {"name": "hostpath-storage", "state": "absent", "arguments": ["destroy-storage"]}
+    assert "copy what is needed and delete these, or set force" in site.play(channel="1.32/stable", addons=[storage], fails=True)
+    assert site.calls() == []
+    site.play(addons=[{**gone[0], "force": True}, {**storage, "force": True}])
+    assert [call[3] for call in site.calls() if call[2] == "disable"] == ["core/ingress", "core/hostpath-storage"]
+
+
 def test_another_channel_goes_one_node_at_a_time_too_and_who_was_drained_by_somebody_stays_so(tmp_path: Path) -> None:
     site = Site(tmp_path, "n1", "n2")
     site.play(channel="1.33/candidate", addons=[])

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support.live import Shop
-from support.provision import istio
+from support.provision import flagger, istio
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,12 @@ def provision_kubeconfig() -> str:
 def given(provision_kubeconfig: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the variables of role istio that name what was built."""
     return istio(provision_kubeconfig, tmp_path_factory.mktemp("istio"))
+
+
+@pytest.fixture(scope="session")
+def supplied(provision_kubeconfig: str) -> dict[str, Any]:
+    """Return the variables of role flagger that name what was built."""
+    return flagger(provision_kubeconfig)
 
 
 @pytest.fixture

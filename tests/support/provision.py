@@ -16,14 +16,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "cluster"))
 
-from localcluster import build, config, images, routers
+from localcluster import build, config, images, routers, supplies
 
 # The Envoy that is there has none of Istio's filters, and no pod here has iptables: the sidecar is one, but takes no traffic.
 VALUES: dict[str, Any] = {
     "autoscaleEnabled": False,
     "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
     "telemetry": {"enabled": False},
-    "meshConfig": {"enablePrometheusMerge": False, "defaultConfig": {"interceptionMode": "NONE"}},
+    # As it takes none, it takes none that is encrypted by the mesh.
+    "meshConfig": {"enablePrometheusMerge": False, "enableAutoMtls": False, "defaultConfig": {"interceptionMode": "NONE"}},
     "env": {"PILOT_ENABLE_METADATA_EXCHANGE": "false", "PILOT_ENABLE_ALPN_FILTER": "false"},
     "global": {
         "imagePullPolicy": "IfNotPresent",
@@ -58,6 +59,22 @@ def istio(kubeconfig: str, folder: Path) -> dict[str, Any]:
         "istio_istiod_values": VALUES,
         "istio_gateway_values": GATEWAY,
         "istio_timeout": 300,
+    }
+
+
+def flagger(kubeconfig: str) -> dict[str, Any]:
+    """Return the variables of role flagger for a cluster of ours, whose registry gets the images."""
+    cluster = config.find(Path(kubeconfig).resolve().parent.name)
+    assert cluster, f"{kubeconfig} is none of a cluster of ours"
+    for part in supplies.SUPPLIES["flagger"].parts:
+        build.build(part)
+    supplies.ensure(cluster, supplies.SUPPLIES["flagger"])
+    found = supplies.charts()
+    return {
+        "flagger_chart": str(found["flagger"]),
+        "flagger_loadtester_chart": str(found["loadtester"]),
+        "flagger_registry": config.REGISTRY,
+        "flagger_prometheus_interval": "2s",
     }
 
 

@@ -194,6 +194,7 @@ def test_what_there_is(site: Site) -> None:
             "role": "control_plane",
             "version": "v1.31.2",
             "drained": "",
+            "reported": "2026-05-04T10:00:00Z",
         }
     ]
     by_name = {addon["name"]: addon for addon in found["addons"]}
@@ -383,6 +384,34 @@ def test_a_question_is_told_and_arguments_answer_it(site: Site) -> None:
     assert error.reason == "Question"
     site.addon("hostpath-storage")
     assert site.addon("hostpath-storage", state="absent", arguments=["destroy-storage"]).changed
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_others_lose_with_an_addon_is_a_reason_to_refuse(site: Site, check: bool) -> None:
+    site.step("n1", microk8s_addon, name="ingress", arguments=["--old"])
+    site.step("n1", microk8s_addon, name="hostpath-storage")
+    site.knob("n1", routes=["shop/web"], volumes=[f"shop/data-{number}" for number in range(7)])
+    before = site.changing()
+    error = refused(lambda: site.step("n1", microk8s_addon, check, name="ingress", state="absent"))
+    assert error.reason == "InvalidRequest" and "there are HTTPRoute shop/web; delete these, or set force" in error.message
+    error = refused(
+        lambda: site.step("n1", microk8s_addon, check, name="core/ingress", arguments=["--new"], on_changed_arguments="reenable")
+    )
+    assert "disabling core/ingress deletes the API types of Gateway API" in error.message
+    error = refused(lambda: site.step("n1", microk8s_addon, check, name="storage", state="absent", arguments=["destroy-storage"]))
+    assert "PersistentVolumeClaim shop/data-4 and 2 more; copy what is needed" in error.message and "other/nfs" not in error.message
+    assert site.changing() == before
+    assert site.step("n1", microk8s_addon, name="ingress", state="absent", force=True).changed
+    assert site.step("n1", microk8s_addon, name="hostpath-storage", state="absent", arguments=["destroy-storage"], force=True).changed
+
+
+def test_an_addon_that_nobody_loses_by_is_disabled(site: Site) -> None:
+    for routes in (None, []):
+        site.step("n1", microk8s_addon, name="ingress")
+        site.knob("n1", routes=routes)
+        assert site.step("n1", microk8s_addon, name="ingress", state="absent").changed
+    site.step("n1", microk8s_addon, name="hostpath-storage")
+    assert site.step("n1", microk8s_addon, name="hostpath-storage", state="absent", arguments=["destroy-storage"]).changed
 
 
 def test_aliases_come_together(site: Site) -> None:
@@ -595,6 +624,32 @@ def test_a_mark_on_a_node_that_takes_pods_is_taken_off(site: Site) -> None:
     done = site.node("n1", "schedulable", name="n2", purpose="upgrade")
     assert done.changed and foreseen.changed and foreseen.actions == done.actions == ("took the mark off node n2, which takes pods",)
     assert not site.info("n1")["nodes"][1]["drained"] and not site.node("n1", "schedulable", name="n2", purpose="upgrade").changed
+
+
+def test_a_node_is_not_ready_by_what_its_old_kubelet_has_left(site: Site) -> None:
+    site.join("n2")
+    site.node("n1", "drained", name="n2", purpose="upgrade")
+    reported = site.info("n1")["nodes"][1]["reported"]
+    site.knob("n2", stale=3)
+    site.step("n2", microk8s_snap, channel="1.32")
+    # A glance at it shows the old one, which is called ready; that was the first look.
+    assert site.info("n1")["nodes"][1] | {"addresses": []} == {
+        "name": "n2",
+        "addresses": [],
+        "ready": True,
+        "schedulable": False,
+        "role": "control_plane",
+        "version": "v1.31.2",
+        "drained": "upgrade",
+        "reported": reported,
+    }
+    done = site.node("n1", "schedulable", name="n2", purpose="upgrade", reported=reported, version="1.32")
+    assert done.changed and site.info("n1")["nodes"][1]["reported"] > reported
+    site.knob("n2", stale=1000)
+    error = refused(lambda: site.node("n1", "schedulable", name="n2", timeout=2.0, reported=reported))
+    assert error.reason == "Timeout" and f"node n2 has reported nothing since {reported}" in error.message
+    error = refused(lambda: site.node("n1", "schedulable", name="n2", timeout=2.0, version="1.32"))
+    assert "the kubelet of node n2 is still v1.31.2, not 1.32" in error.message
 
 
 def test_a_node_that_is_not_ready_in_time_is_told(site: Site) -> None:

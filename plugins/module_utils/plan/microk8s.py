@@ -23,6 +23,7 @@ MOST_WORDS = 200
 RECORD = ("kube-system", "progressive-delivery-addons")
 # On a node that was drained for a purpose: who finds it and has that purpose knows that it may take pods again.
 DRAINED = f"{ANNOTATION_PREFIX}drained"
+HOSTPATH, HOSTPATH_PROVISIONER = ("core/hostpath-storage", "core/storage"), "microk8s.io/hostpath"
 SAME, OTHERS, UNKNOWN = "as given", "others", "unknown"
 
 
@@ -62,7 +63,11 @@ class Status:
 
 @dataclass(frozen=True)
 class Node:
-    """A node as Kubernetes has it. ``drained`` is what its pods were taken off for, empty where nothing says so."""
+    """A node as Kubernetes has it. ``drained`` is what its pods were taken off for, empty where nothing says so.
+
+    ``reported`` is when its kubelet last said whether it is ready, as Kubernetes writes it; empty where it never has. What
+    a node says of itself stays for most of a minute after its kubelet has ended.
+    """
 
     name: str
     addresses: tuple[str, ...]
@@ -71,6 +76,7 @@ class Node:
     worker: bool
     version: str
     drained: str = ""
+    reported: str = ""
 
 
 @dataclass(frozen=True)
@@ -328,19 +334,35 @@ def parse_nodes(document: Mapping[str, Any]) -> tuple[Node, ...]:
     nodes = []
     for item in document.get("items") or ():
         meta, status = item.get("metadata") or {}, item.get("status") or {}
-        conditions = {entry.get("type"): entry.get("status") for entry in status.get("conditions") or ()}
+        ready: Mapping[str, Any] = next((entry for entry in status.get("conditions") or () if entry.get("type") == "Ready"), {})
         nodes.append(
             Node(
                 meta.get("name") or "",
                 tuple(entry["address"] for entry in status.get("addresses") or () if entry.get("type") == "InternalIP"),
-                conditions.get("Ready") == "True",
+                ready.get("status") == "True",
                 not (item.get("spec") or {}).get("unschedulable"),
                 "node.kubernetes.io/microk8s-worker" in (meta.get("labels") or {}),
                 (status.get("nodeInfo") or {}).get("kubeletVersion") or "",
                 (meta.get("annotations") or {}).get(DRAINED) or "",
+                ready.get("lastHeartbeatTime") or "",
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.name))
+
+
+def not_anew(node: Node, reported: str, version: str) -> str:
+    """Return what is missing until a node is ready by a report that is not the one of ``reported``, by a kubelet of that version.
+
+    Empty strings ask for nothing; "1.32" is the version of each v1.32.x.
+    """
+    if not node.ready:
+        return f"node {node.name} is not ready"
+    if reported and node.reported == reported:
+        return f"node {node.name} has reported nothing since {reported}"
+    wanted = version.removeprefix("v")
+    if wanted and not f"{node.version.removeprefix('v')}.".startswith(f"{wanted}."):
+        return f"the kubelet of node {node.name} is still {node.version or 'of no version'}, not {version}"
+    return ""
 
 
 def parse_invitation(ran: Ran) -> Invitation:
@@ -455,6 +477,46 @@ def plan_addon(addon: Addon, present: bool, arguments: Sequence[str] | None, rec
             " use on_changed_arguments: reenable to do that, or keep"
         )
     return AddonPlan(before, before, note=f"{addon.id} keeps the other arguments that it was enabled with")
+
+
+def losses(addon: Addon) -> tuple[tuple[str, ...], ...]:
+    """Return what ``kubectl get`` is asked for before an addon is disabled: the objects that go with it though it has not made them."""
+    if addon.id == "core/ingress":
+        return tuple((f"{kind}.gateway.networking.k8s.io", "--all-namespaces") for kind in ("gateways", "httproutes", "grpcroutes"))
+    if addon.id in HOSTPATH:
+        return (("persistentvolumes",),)
+    return ()
+
+
+def lost(addon: Addon, documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what goes with an addon, of the objects that ``losses`` asks for, like "HTTPRoute shop/web"."""
+    items = [item for document in documents for item in document.get("items") or ()]
+    if addon.id not in HOSTPATH:
+        # Its own Gateway comes again with it.
+        found = [item for item in items if item["metadata"].get("namespace") != "ingress"]
+        return sorted(f"{item.get('kind')} {item['metadata'].get('namespace')}/{item['metadata'].get('name')}" for item in found)
+    names = []
+    for item in items:
+        if (item["metadata"].get("annotations") or {}).get("pv.kubernetes.io/provisioned-by") == HOSTPATH_PROVISIONER:
+            claim = (item.get("spec") or {}).get("claimRef") or {}
+            names.append(
+                f"PersistentVolumeClaim {claim.get('namespace')}/{claim.get('name')}"
+                if claim
+                else f"PersistentVolume {item['metadata'].get('name')}"
+            )
+    return sorted(names)
+
+
+def check_losses(addon: Addon, names: Sequence[str]) -> None:
+    """Raise InvalidRequest where something would be lost with an addon."""
+    if not names:
+        return
+    shown = f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+    if addon.id in HOSTPATH:
+        what = f"disabling {addon.id} deletes the data of its volumes, and there are {shown}; copy what is needed and delete these"
+    else:
+        what = f"disabling {addon.id} deletes the API types of Gateway API with all of their objects, and there are {shown}; delete these"
+    raise InvalidRequest(f"{what}, or set force to lose them")
 
 
 def workloads(document: Mapping[str, Any]) -> dict[str, tuple[str, int, bool]]:

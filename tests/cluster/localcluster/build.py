@@ -63,6 +63,12 @@ PARTS: dict[str, Part] = {
         Part("faulty", "faulty", packages=(".",)),
         Part("gateway-api", "gateway-api", packages=(), files=(("sigs.k8s.io/gateway-api", "config/crd/standard", "crds"),)),
         Part("helm", "helm"),
+        Part(
+            "prometheus-operator",
+            "prometheus-operator",
+            packages=(),
+            files=(("github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd", "crds"),),
+        ),
         Part("traefik", "traefik", files=(("github.com/traefik/traefik/v3", TRAEFIK_CRDS, "crds.yaml"),)),
         Part(
             "istio",
@@ -93,7 +99,7 @@ PARTS: dict[str, Part] = {
         ),
     )
 }
-ON_DEMAND = ("gateway-api", "helm", "traefik", "istio", "envoy", "flagger", "hey", "prometheus")
+ON_DEMAND = ("gateway-api", "helm", "traefik", "istio", "envoy", "flagger", "hey", "prometheus", "prometheus-operator")
 BASE = tuple(name for name in PARTS if name not in ON_DEMAND)
 
 

@@ -40,13 +40,16 @@ KNOBS = {
     "late": "for so many calls of status, an addon that was enabled does not show",
     "rolling": "for so many looks at workloads, those of a new addon are not ready",
     "gone": "list of addons that status has, and enable has not any more",
+    "stale": "for so many looks at nodes after a refresh, this one is as its old kubelet has left it",
     "stuck_pod": "true: a pod cannot be evicted",
     "join_code": "code with which join fails",
     "low_memory": "for so many calls of join, the node has too little memory for the control plane",
     "only_copy": "true: leave ends with 3",
+    "routes": "list of routes of Gateway API, like shop/web; null where the cluster has no such API",
     "snap_busy": "true: snapd has a change in progress",
     "store_down": "true: the snap store does not answer",
     "old_snapd": "true: snap refresh knows no --hold",
+    "volumes": "list of claims, like shop/data, whose volumes hostpath-storage has made",
     "kubeconfig": "path: kubectl and config are those of this real cluster",
     "kubectl": "path of the real kubectl, for kubeconfig",
 }
@@ -432,6 +435,8 @@ class Node:
         if verb == "get" and what == "configmap":
             data = self.cluster["record"]
             return Stop(0, "" if data is None else json.dumps({"kind": "ConfigMap", "data": data}))
+        if verb == "get" and (what == "persistentvolumes" or what.endswith(".gateway.networking.k8s.io")):
+            return self._foreign(what)
         if verb == "get":
             return Stop(0, json.dumps({"kind": "List", "items": self._workloads()}))
         if verb == "create" and what == "configmap":
@@ -467,6 +472,11 @@ class Node:
         member = there.get("cluster") == self.own["cluster"]
         labels = {"node.kubernetes.io/microk8s-worker": "microk8s-worker"} if member and there.get("role") == "worker" else {}
         ready = member and not there.get("stopped")
+        version, report = (there.get("snap") or {}).get("version", ""), there.get("report", 0)
+        knobs = there.get("knobs") or {}
+        if there.get("before") and knobs.get("stale"):
+            knobs["stale"] -= 1
+            version, report = there["before"], report - 1
         return {
             "metadata": {
                 "name": name,
@@ -476,8 +486,10 @@ class Node:
             "spec": {"unschedulable": True} if name in self.cluster["cordoned"] else {},
             "status": {
                 "addresses": [{"type": "InternalIP", "address": self.address(name)}, {"type": "Hostname", "address": name}],
-                "conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}],
-                "nodeInfo": {"kubeletVersion": (there.get("snap") or {}).get("version", "")},
+                "conditions": [
+                    {"type": "Ready", "status": "True" if ready else "Unknown", "lastHeartbeatTime": f"2026-05-04T10:{report:02}:00Z"}
+                ],
+                "nodeInfo": {"kubeletVersion": version},
             },
         }
 
@@ -491,6 +503,25 @@ class Node:
             }
             for pod, kind in owners
         ]
+
+    def _foreign(self, what: str) -> Stop:
+        """Return objects of others that go with an addon: volumes, or routes."""
+        if what == "persistentvolumes":
+            claims = [entry.split("/") for entry in self.knobs.get("volumes", ())]
+            notes = {"pv.kubernetes.io/provisioned-by": "microk8s.io/hostpath"}
+            items: list[dict[str, Any]] = [
+                {"metadata": {"name": f"pvc-{name}", "annotations": notes}, "spec": {"claimRef": {"namespace": space, "name": name}}}
+                for space, name in claims
+            ]
+            others = {"metadata": {"name": "nfs"}, "spec": {"claimRef": {"namespace": "other", "name": "nfs"}}}
+            return Stop(0, json.dumps({"kind": "List", "items": [*items, others]}))
+        if self.knobs.get("routes") is None:
+            return Stop(1, err=f'error: the server doesn\'t have a resource type "{what.split(".")[0]}"')
+        routes = [entry.split("/") for entry in self.knobs["routes"]] if what.startswith("httproutes") else []
+        own = [["ingress", "traefik-gateway"]] if what.startswith("gateways") else []
+        kind = "HTTPRoute" if routes else "Gateway"
+        items = [{"kind": kind, "metadata": {"namespace": space, "name": name}} for space, name in [*routes, *own]]
+        return Stop(0, json.dumps({"kind": "List", "items": items}))
 
     def _workloads(self) -> list[dict[str, Any]]:
         """Return a Deployment for each addon."""
@@ -545,6 +576,7 @@ class Node:
                 0, 'General refreshes of "microk8s" held indefinitely' if found["held"] else "Removed general refresh hold of microk8s"
             )
         if verb == "refresh":
+            self.own.update(before=found["version"], report=self.own.get("report", 0) + 1)
             found.update(version_of(channel), channel=channel)
             return Stop(0, f"microk8s ({channel}) {found['version']} from Canonical refreshed")
         return Stop(1, err=f"error: unknown command {verb}")
