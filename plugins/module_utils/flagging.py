@@ -38,6 +38,8 @@ from .plan.flagger import (
 from .plan.takeover import (
     check_others,
     check_port,
+    check_ports_kept,
+    check_provider_kept,
     check_route,
     check_selector,
     check_service,
@@ -173,19 +175,23 @@ def read_facts(options: Mapping[str, Any], cluster: Cluster, ref: Ref, spec: dic
     workload = {**require(cluster, names.workload), "kind": names.kind}
     settings, looked = find_flagger(cluster, ref, options.get("flagger_namespace"))
     known = settings or Settings()
-    check_provider(ref, spec, settings, groups)
-    provider = provider_of(spec, settings)
+    current = (canary or {}).get("spec") or {}
+    # What others have put there counts too.
+    whole = merged(applied(canary), spec, current) if canary is not None else spec
+    check_provider(ref, whole, settings, groups)
+    provider = provider_of(whole, settings)
     label, value = selector_label(workload, known)
     service, route = found(cluster, names.apex), found(cluster, names.route(provider))
     facts = Facts(names, spec, provider, settings, canary, workload, service, route, label, value, templates(ref, options))
     check_port(workload, spec["service"], service)
+    if canary is not None:
+        _check_changed(cluster, facts, current, whole)
     _check_references(cluster, facts)
     if is_to_be_taken_over(canary):
         _check_staying(cluster, facts)
     if is_to_be_taken_over(canary) and not force:
         _check_flagger(ref, settings, looked)
         _check_takeover(cluster, facts)
-    current = (canary or {}).get("spec") or {}
     if options["check_webhooks"] and not force:
         facts.checks += check_webhooks(cluster, ref, spec, known.namespace or options.get("flagger_namespace") or "")
     asked = differences(_metrics(current), _metrics(spec)) or canary is None or _changed_templates(cluster, facts.templates)
@@ -225,6 +231,19 @@ def _check_moved(canary: Manifest | None, names: Names) -> None:
                 f"{names.canary} has {old} for {what}, and cannot move to {new}: Flagger would leave what it made behind;"
                 " take it off with state: absent first"
             )
+
+
+def _check_changed(cluster: Cluster, facts: Facts, current: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for a change of a living Canary by which requests would be lost; ``whole`` is its spec after it."""
+    names = facts.names
+    before, after = current.get("service") or {}, whole.get("service") or {}
+    check_provider_kept(names, provider_of(current, facts.settings), facts.provider, phase_of(facts.canary), facts.route)
+    check_ports_kept(names, facts.workload, before, after)
+    if before.get("targetPort") != after.get("targetPort"):
+        primary = found(cluster, names.primary)
+        if primary is not None:
+            # It has the requests, and may be older than the workload.
+            check_port(primary, after, None)
 
 
 def _check_flagger(ref: Ref, settings: Settings | None, looked: bool) -> None:

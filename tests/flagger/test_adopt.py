@@ -133,6 +133,9 @@ def test_a_route_that_flagger_made_stays_where_it_is_asked_for(flagged: Flagged)
     """Without a route of its own the application gets Flagger's, and keeps it."""
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY)))
     flagged.answers(GATEWAY, "1.0.0")
+    for given, sentence in (({"provider": "istio"}, "leave its HTTPRoute as it is"), ({"port": 8080}, "would take port 80 away")):
+        refused = flagged.step(flagger_canary, **flagged.canary(GATEWAY, **given))
+        assert refused["failed"] and sentence in refused["msg"] and "state: absent" in refused["msg"]
     with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
         gone = well(flagged.step(flagger_canary, name="web", state="absent"))
     assert traffic.seen["failed"] == 0, traffic.seen

@@ -545,6 +545,48 @@ def test_a_canary_does_not_move_to_another_workload() -> None:
         flagger_canary.execute(options(target="other"), shop(kept(), deployment("other")), False)
 
 
+def test_a_living_canary_changes_no_port_by_which_requests_come() -> None:
+    two = deployment(ports=[{"name": "http", "containerPort": 9898}, {"name": "admin", "containerPort": 9797}])
+    for asked, sentence in (
+        (
+            {"port": 8080},
+            "would take port 80 away from Service shop/web at once, and write port 8080; take the workload off with state: absent",
+        ),
+        ({"port_name": "web"}, 'call port 80 of Service shop/web "web" and not "http"'),
+        ({"service_name": "other"}, "cannot move to Service shop/other"),
+    ):
+        assert sentence in refusal(shop(kept()), **asked)
+        assert sentence in refusal(shop(kept()), force=True, **asked)
+    assert "would take port 9797 away" in refusal(shop(kept(port_discovery=True), two), port_discovery=False)
+    assert flagger_canary.execute(options(port_discovery=True), shop(kept(), two), True).changed
+    # The primary has the requests: its pods must have the port.
+    assert "pods of Deployment shop/web-primary have no port admin" in refusal(
+        shop(kept(), two, as_primary(deployment())), target_port="admin"
+    )
+    assert flagger_canary.execute(options(target_port="admin"), shop(kept(), two, as_primary(two)), True).changed
+
+
+def test_a_living_canary_leaves_no_route_behind() -> None:
+    route = {"kind": "VirtualService", "metadata": {"name": "web", "namespace": "shop"}, "spec": {}}
+    gateway = {"kind": "Gateway.gateway.networking.k8s.io", "metadata": {"name": "public", "namespace": "shop"}}
+    for old, new, cluster, sentence in (
+        ("istio", "kubernetes", shop(kept(provider="istio"), route), "would leave its VirtualService as it is, leading to web-primary"),
+        ("nginx", "istio", shop(kept(provider="nginx")), "would leave what it has written as it is"),
+        ("kubernetes", "istio", shop(kept(), route), "would write VirtualService shop/web, which is there already"),
+        ("kubernetes", "contour", shop(kept()), "is not known here"),
+    ):
+        cluster.groups += ["projectcontour.io"]
+        said = refusal(cluster, provider=new)
+        assert f"has provider {old}, and cannot change to {new}" in said and sentence in said
+    busy = kept()
+    busy["status"]["phase"] = "Progressing"
+    assert "in the middle of a release (Progressing)" in refusal(shop(busy), provider="istio")
+    # Its route is made where there was none; and to name what Flagger takes anyway is no change.
+    assert flagger_canary.execute(options(provider="istio"), shop(kept()), True).changed
+    assert flagger_canary.execute(options(provider="istio"), shop(kept(provider=None)), True).changed
+    takeover.check_provider_kept(NAMES, "gatewayapi:v1beta1", "gatewayapi:v1", "Progressing", gateway)
+
+
 def test_templates_come_and_go_with_their_metrics() -> None:
     template = {"provider": {"type": "datadog", "address": "https://x"}, "query": "q"}
     metric = {"name": "e", "max": 1, "template": template}

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Manifest, Ref, annotations, labels, metadata
-from .flagger import SCALED_TO_ZERO, Names, Settings, parsed
+from .flagger import QUIET_PHASES, ROUTE_KINDS, SCALED_TO_ZERO, Names, Settings, parsed
 
 SIDECARS = ("istio-proxy", "envoy")
 FLAGGER_ID = "flagger-id"
@@ -234,6 +234,57 @@ def _backends(rule: Mapping[str, Any]) -> list[str]:
     refs = [str(ref.get("name")) for ref in rule.get("backendRefs") or []]
     hosts = [str((entry.get("destination") or {}).get("host")) for entry in rule.get("route") or []]
     return refs + [host.split(".")[0] for host in hosts]
+
+
+# -- What may change while a workload is under Flagger ----------------------------------------------------------------
+
+
+def check_ports_kept(names: Names, workload: Manifest, current: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest where a port of the Service would go, or be called otherwise: ``current`` and ``wanted`` are spec.service.
+
+    Flagger writes the Services at its next look and the route after them, so requests that ask for the old port are lost.
+    """
+    if current.get("port") in (None, ""):
+        return
+    after = {entry["port"]: entry for entry in flagger_ports(workload, wanted)}
+    for entry in flagger_ports(workload, current):
+        kept = after.get(entry["port"])
+        if kept is None:
+            what = f"take port {entry['port']} away from {names.apex} at once, and write port {wanted['port']}"
+        elif kept["name"] != entry["name"]:
+            what = f'call port {entry["port"]} of {names.apex} "{kept["name"]}" and not "{entry["name"]}", by which others may ask for it'
+        else:
+            continue
+        raise InvalidRequest(
+            f"{names.canary} cannot change the ports of its Service while the workload is under Flagger: Flagger would {what};"
+            " take the workload off with state: absent, then make the Canary anew"
+        )
+
+
+def check_provider_kept(names: Names, old: str, new: str, phase: str, route: Manifest | None) -> None:
+    """Raise InvalidRequest where another provider would leave a route behind that nobody turns back, or take one unseen.
+
+    Safe are a provider that writes the same object, and, between releases, a route where there was none (from provider kubernetes).
+    ``route`` is that of the new provider, as far as it is there already.
+    """
+    kind = ROUTE_KINDS.get(new)
+    if not old or not new or old == new or (kind and kind == ROUTE_KINDS.get(old)):
+        return
+    if old != "kubernetes":
+        left = f"its {ROUTE_KINDS[old]}" if old in ROUTE_KINDS else "what it has written"
+        why = f"Flagger would leave {left} as it is, leading to {names.primary.name}, and never look at it again"
+    elif phase not in QUIET_PHASES:
+        why = f"it is in the middle of a release ({phase})"
+    elif route is not None:
+        why = f"Flagger would write {kind} {names.namespace}/{names.service}, which is there already, and nobody would know what it was"
+    elif kind is None and new != "nginx":
+        why = f"whether there is a route of provider {new} already is not known here"
+    else:
+        return
+    raise InvalidRequest(
+        f"{names.canary} has provider {old}, and cannot change to {new} while the workload is under Flagger: {why}; take the workload off"
+        " with state: absent, then make the Canary anew"
+    )
 
 
 # -- What there was before ------------------------------------------------------------------------------------------
