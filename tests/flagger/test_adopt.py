@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils import flagging, unflagging
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import NotFound
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Query
 from ansible_collections.progressive.delivery.plugins.module_utils.waiting import wait_for_rollout
 from ansible_collections.progressive.delivery.plugins.modules import flagger_canary, flagger_gate, set_image
 from support.flagged import GATEWAY, ISTIO, LOADTESTER, PROMETHEUS, Flagged
@@ -22,7 +24,7 @@ from support.routed import IMAGE, Provider
 pytestmark = pytest.mark.cluster
 
 # Seconds that a request may take: more than a machine with much to do stalls for, less than a router waits for a pod that is gone.
-PATIENCE = 20
+PATIENCE = 3
 
 
 @pytest.fixture
@@ -143,6 +145,93 @@ def test_a_route_that_flagger_made_stays_where_it_is_asked_for(flagged: Flagged)
     route = flagged.read("HTTPRoute")
     assert "ownerReferences" not in route["metadata"]
     assert [entry["name"] for entry in route["spec"]["rules"][0]["backendRefs"]] == ["web"]
+
+
+def test_what_its_owner_has_changed_meanwhile_is_not_put_back(flagged: Flagged) -> None:
+    """A selector that would find no pod any more, and a host that has come since; the selector that also finds the primary is put back."""
+    flagged.lead(GATEWAY)
+    both = {"app": "web", "tier": "front"}
+    body = {"spec": {"template": {"metadata": {"labels": both}}}}
+    flagged.cluster.patch(flagged.ref("Deployment", "web"), body, MERGE_PATCH)
+    wait_for_rollout(flagged.cluster, flagged.ref("Deployment", "web"), 60)
+    flagged.cluster.patch(flagged.ref("Service", "web"), {"spec": {"selector": {"app": None, "tier": "front"}}}, MERGE_PATCH)
+    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+        well(flagged.step(flagger_canary, **flagged.canary(GATEWAY)))
+        host = f"more.{flagged.host}"
+        well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, hosts=[flagged.host, host])))
+        deadline = time.monotonic() + 30
+        while flagged.read("HTTPRoute")["spec"]["hostnames"] != [flagged.host, host]:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        gone = well(flagged.step(flagger_canary, name="web", state="absent"))
+        assert f"gave HTTPRoute {flagged.namespace}/web back what it was, with host {host} that it has got since" in gone["actions"]
+        assert flagged.get("Service", "web")["spec"]["selector"] == {"tier": "front"}
+        assert flagged.read("HTTPRoute")["spec"]["hostnames"] == [flagged.host, host]
+
+        well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, hosts=[flagged.host, host], skip_analysis=True)))
+        # A release without the label by which the Service found the pods.
+        body = {"spec": {"template": {"metadata": {"labels": {"tier": "back"}}}}}
+        flagged.cluster.patch(flagged.ref("Deployment", "web"), body, MERGE_PATCH)
+        flagged.until("Succeeded", timeout=180)
+        gone = well(flagged.step(flagger_canary, name="web", state="absent"))
+    assert traffic.seen["failed"] == 0, traffic.seen
+    assert any("(tier=front) finds no pods of Deployment" in action for action in gone["actions"]), gone
+    assert flagged.get("Service", "web")["spec"]["selector"] == {"app": "web"}
+
+
+def serves(shop: Flagged) -> bool:
+    """Return whether the cluster knows ScaledObjects by now."""
+    try:
+        shop.cluster.list(Query("ScaledObject", shop.namespace))
+    except NotFound:
+        return False
+    return True
+
+
+@pytest.fixture
+def keda(flagger: str) -> Iterator[None]:
+    """Let the cluster have the kind ScaledObject, as far as Flagger and we use it; nothing scales by it."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    spec = {
+        "group": "keda.sh",
+        "scope": "Namespaced",
+        "names": {"kind": "ScaledObject", "plural": "scaledobjects", "singular": "scaledobject", "listKind": "ScaledObjectList"},
+        "versions": [{"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+    }
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": spec,
+    }
+    with Flagged(flagger) as shop:
+        shop.cluster._json("POST", path, body=definition)
+        try:
+            deadline = time.monotonic() + 30
+            while not serves(shop):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield
+        finally:
+            shop.cluster._json("DELETE", f"{path}/scaledobjects.keda.sh")
+
+
+def test_what_flagger_has_paused_scales_again_when_the_workload_has_left(keda: None, flagged: Flagged) -> None:
+    target = {"scaleTargetRef": {"name": "web"}, "triggers": [{"type": "cpu", "metadata": {"value": "60"}}]}
+    flagged.create({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "web"}, "spec": target})
+    flagged.lead(GATEWAY)
+    before = flagged.state(GATEWAY)
+    options = flagged.canary(GATEWAY, autoscaler="web", autoscaler_kind="ScaledObject")
+    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+        well(flagged.step(flagger_canary, **options))
+        assert flagged.get("ScaledObject", "web")["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "0"}
+        assert flagged.exists("ScaledObject", "web-primary")
+        gone = well(flagged.step(flagger_canary, name="web", state="absent"))
+    assert traffic.seen["failed"] == 0, traffic.seen
+    assert gone["actions"][0].startswith("let ScaledObject")
+    assert "autoscaling.keda.sh/paused-replicas" not in (flagged.get("ScaledObject", "web")["metadata"].get("annotations") or {})
+    assert flagged.state(GATEWAY) == before
 
 
 class Killed(Exception):
