@@ -30,7 +30,7 @@ description:
   - Flagger cannot be stopped in the middle of a look at the Canary. On the way out such a look is waited for as long as Flagger may tell
     of it - up to 17 seconds, or in the middle of a release (O(force)) its interval and the timeouts of its webhooks, 120 seconds at most.
     Before the Canary is deleted, the workload, the Service and the route are looked at once more.
-    Flagger's own C(revertOnDeletion) brings back neither the template nor an HTTPRoute - which then leads to nothing -, so it is
+  - Flagger's own C(revertOnDeletion) brings back neither the template nor an HTTPRoute - which then leads to nothing -, so it is
     switched off for that.
   - A run that was killed is run again with the same options, and goes on.
 extends_documentation_fragment:

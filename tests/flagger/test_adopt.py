@@ -23,9 +23,6 @@ from support.routed import IMAGE, Provider
 
 pytestmark = pytest.mark.cluster
 
-# Seconds that a request may take: more than a machine with much to do stalls for, less than a router waits for a pod that is gone.
-PATIENCE = 3
-
 
 @pytest.fixture
 def flagged(flagger: str) -> Iterator[Flagged]:
@@ -49,7 +46,7 @@ def test_a_workload_comes_and_leaves_and_no_request_is_lost(flagged: Flagged, pr
     options = flagged.canary(provider)
     foreseen = well(flagged.step(flagger_canary, check=True, **options))
     assert flagged.state(provider) == before and not flagged.exists("Canary", "web")
-    with flagged.traffic_at(provider.router, timeout=PATIENCE) as traffic:
+    with flagged.traffic_at(provider.router) as traffic:
         come = well(flagged.step(flagger_canary, **options))
         assert come["phase"] == "Initialized" and come["actions"] == foreseen["actions"]
         assert flagged.get("Deployment", "web")["spec"]["replicas"] == 0
@@ -77,7 +74,7 @@ def test_what_leaves_after_a_failed_release_is_the_version_that_had_the_requests
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, webhooks=hooks)))
     refused = flagged.step(flagger_gate, name="web", gate="rollback")
     assert refused["failed"] and "there is no release to take back" in refused["msg"]
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         well(flagged.step(set_image, name="web", images={"app": f"{IMAGE}:2.0.0"}))
         flagged.until("Progressing")
         well(flagged.step(flagger_gate, name="web", gate="rollback"))
@@ -96,7 +93,7 @@ def test_a_release_waits_at_its_gate_until_it_is_opened(flagged: Flagged) -> Non
     hooks = [{"name": "promote", "type": "confirm-promotion", "url": f"{LOADTESTER}/gate/check"}]
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, webhooks=hooks)))
     well(flagged.step(set_image, name="web", images={"app": f"{IMAGE}:2.0.0"}))
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         flagged.until("WaitingPromotion", timeout=180)
         looked = well(flagged.step(flagger_gate, name="web", state="checked"), changed=False)
         assert looked["open"] is False and looked["webhooks"] == ["promote"]
@@ -118,7 +115,7 @@ def test_what_would_do_harm_is_refused_and_nothing_is_written(flagged: Flagged) 
     for given, sentence in (
         ({"target": "nope"}, "Deployment"),
         ({"target_port": "grpc"}, "have no port grpc"),
-        ({"hosts": []}, "which Flagger would take away; add it to hosts"),
+        ({"hosts": []}, "the requests for every other one; add it to hosts"),
         ({"provider": "contour"}, "this cluster has no kinds of projectcontour.io"),
         ({"gateway_refs": [{"name": "nope"}]}, "does not exist"),
         ({"webhooks": [{"name": "a", "url": "http://nope.flagger-system/"}]}, "Service flagger-system/nope does not exist"),
@@ -138,7 +135,7 @@ def test_a_route_that_flagger_made_stays_where_it_is_asked_for(flagged: Flagged)
     for given, sentence in (({"provider": "istio"}, "leave its HTTPRoute as it is"), ({"port": 8080}, "would take port 80 away")):
         refused = flagged.step(flagger_canary, **flagged.canary(GATEWAY, **given))
         assert refused["failed"] and sentence in refused["msg"] and "state: absent" in refused["msg"]
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         gone = well(flagged.step(flagger_canary, name="web", state="absent"))
     assert traffic.seen["failed"] == 0, traffic.seen
     assert any(action.startswith("kept HTTPRoute") for action in gone["actions"])
@@ -155,7 +152,7 @@ def test_what_its_owner_has_changed_meanwhile_is_not_put_back(flagged: Flagged) 
     flagged.cluster.patch(flagged.ref("Deployment", "web"), body, MERGE_PATCH)
     wait_for_rollout(flagged.cluster, flagged.ref("Deployment", "web"), 60)
     flagged.cluster.patch(flagged.ref("Service", "web"), {"spec": {"selector": {"app": None, "tier": "front"}}}, MERGE_PATCH)
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         well(flagged.step(flagger_canary, **flagged.canary(GATEWAY)))
         host = f"more.{flagged.host}"
         well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, hosts=[flagged.host, host])))
@@ -223,7 +220,7 @@ def test_what_flagger_has_paused_scales_again_when_the_workload_has_left(keda: N
     flagged.lead(GATEWAY)
     before = flagged.state(GATEWAY)
     options = flagged.canary(GATEWAY, autoscaler="web", autoscaler_kind="ScaledObject")
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         well(flagged.step(flagger_canary, **options))
         assert flagged.get("ScaledObject", "web")["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "0"}
         assert flagged.exists("ScaledObject", "web-primary")
@@ -248,7 +245,7 @@ def test_a_takeover_that_was_killed_is_gone_on_with(flagged: Flagged, where: str
     flagged.lead(GATEWAY)
     before = flagged.state(GATEWAY)
     options = flagged.canary(GATEWAY, skip_analysis=True)
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(flagging.Takeover, where, killed)
             flagged.step(flagger_canary, **options)
@@ -277,7 +274,7 @@ def test_a_daemonset_behind_a_service_alone_comes_and_leaves(flagged: Flagged) -
     template = flagged.get("DaemonSet", "web")["spec"]["template"]
     options = {"name": "web", "target_kind": "DaemonSet", "provider": "kubernetes", "port": 80, "target_port": "http", "iterations": 2}
     address = flagged.get("Service", "web")["spec"]["clusterIP"]
-    with Traffic(flagged, f"http://{address}/", 200, PATIENCE) as traffic:
+    with Traffic(flagged, f"http://{address}/", 200, 3) as traffic:
         well(flagged.step(flagger_canary, interval="10s", wait_timeout=180, **options))
         well(flagged.step(flagger_canary, interval="10s", **options), changed=False)
         flagged.without_pods("app=web")
@@ -291,7 +288,7 @@ def test_commands_of_the_guide_run_as_they_stand(flagged: Flagged, tmp_path: Pat
     flagged.lead(GATEWAY)
     before = flagged.state(GATEWAY)
     places = (("name: public", "name: traefik"), ("namespace: gateways", "namespace: traefik"), ("shop.example.com", "shop.example"))
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         follow("flagger_adopt.md", flagged, tmp_path, places)
     assert traffic.seen["failed"] == 0, traffic.seen
     assert flagged.state(GATEWAY) == before
