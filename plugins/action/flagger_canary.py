@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.delivery.plugins.plugin_utils.step import ActionModule
+from ansible_collections.progressive.delivery.plugins.modules import flagger_canary
+from ansible_collections.progressive.delivery.plugins.plugin_utils.step import StepAction
 
-__all__ = ["ActionModule"]
+
+class ActionModule(StepAction):
+    """Runs flagger_canary where it would run anyway."""
+
+    step = flagger_canary

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.delivery.plugins.plugin_utils.step import ActionModule
+from ansible_collections.progressive.delivery.plugins.modules import mirror_traffic
+from ansible_collections.progressive.delivery.plugins.plugin_utils.step import StepAction
 
-__all__ = ["ActionModule"]
+
+class ActionModule(StepAction):
+    """Runs mirror_traffic where it would run anyway."""
+
+    step = mirror_traffic

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.delivery.plugins.plugin_utils.step import ActionModule
+from ansible_collections.progressive.delivery.plugins.modules import observe_workload
+from ansible_collections.progressive.delivery.plugins.plugin_utils.step import StepAction
 
-__all__ = ["ActionModule"]
+
+class ActionModule(StepAction):
+    """Runs observe_workload where it would run anyway."""
+
+    step = observe_workload

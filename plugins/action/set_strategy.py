@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.delivery.plugins.plugin_utils.step import ActionModule
+from ansible_collections.progressive.delivery.plugins.modules import set_strategy
+from ansible_collections.progressive.delivery.plugins.plugin_utils.step import StepAction
 
-__all__ = ["ActionModule"]
+
+class ActionModule(StepAction):
+    """Runs set_strategy where it would run anyway."""
+
+    step = set_strategy

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.progressive.delivery.plugins.plugin_utils.step import ActionModule
+from ansible_collections.progressive.delivery.plugins.modules import undo_rollout
+from ansible_collections.progressive.delivery.plugins.plugin_utils.step import StepAction
 
-__all__ = ["ActionModule"]
+
+class ActionModule(StepAction):
+    """Runs undo_rollout where it would run anyway."""
+
+    step = undo_rollout

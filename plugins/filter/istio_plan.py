@@ -16,7 +16,8 @@ positional: _input, wanted
 options:
   _input:
     description: >-
-      What was seen - lists of objects by C(planes), C(namespaces), C(types), C(tags), C(validators) and C(pods), and C(kept) as JSON.
+      What was seen - lists of objects by C(planes), C(namespaces), C(types), C(tags), C(validators), C(pods), C(releases) and
+      C(inside), and C(kept) as JSON.
     type: dict
     required: true
   wanted:

@@ -125,12 +125,12 @@ datastore:
   sample: [{address: "10.0.0.1:19001", role: voter}]
 nodes:
   description: >-
-    The nodes as Kubernetes has them; empty on a worker, which cannot ask. One that is C(drained) was so by
-    M(progressive.delivery.microk8s_node) and by nobody else.
+    The nodes as Kubernetes has them; empty on a worker, which cannot ask. C(drained) is what one was drained for, the
+    O(progressive.delivery.microk8s_node#module:purpose), and empty for all others.
   returned: success
   type: list
   elements: dict
-  sample: [{name: n1, addresses: [10.0.0.1], ready: true, schedulable: true, role: control_plane, version: v1.32.3, drained: false}]
+  sample: [{name: n1, addresses: [10.0.0.1], ready: true, schedulable: true, role: control_plane, version: v1.32.3, drained: ""}]
 addons:
   description: >-
     The addons that there are; null where it is not known. That one is enabled means that its objects exist, not that they are healthy.

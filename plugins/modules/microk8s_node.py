@@ -76,6 +76,12 @@ options:
       nothing makes anew.
     type: bool
     default: false
+  purpose:
+    description:
+      - For V(drained), a word that the node is marked with where it took pods before, in its annotation C(progressive.delivery/drained).
+        Without it there is no mark.
+      - For V(schedulable), only a node with that mark takes pods again; one that somebody else has drained or cordoned stays so.
+    type: str
   delete_emptydir_data:
     description: For V(drained), take off also pods with data in an emptyDir, which is lost.
     type: bool
@@ -203,6 +209,7 @@ OPTIONS = {
     "token_ttl": {"type": "int", "default": 600, "no_log": False},
     "address": {"type": "str"},
     "force": {"type": "bool", "default": False},
+    "purpose": {"type": "str"},
     "delete_emptydir_data": {"type": "bool", "default": True},
 }
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -227,7 +234,7 @@ def execute(options: dict[str, Any], cli: Cli, check: bool, progress: Progress =
         return _remove(options, cli, check, nodes)
     if name not in nodes and not (state == "schedulable" and not check):
         raise InvalidRequest(f"the cluster has no node {name}; it has: {', '.join(nodes)}")
-    return _drain(options, cli, check, nodes[name]) if state == "drained" else _schedule(name, cli, check, nodes.get(name))
+    return _drain(options, cli, check, nodes[name]) if state == "drained" else _schedule(options, cli, check, nodes.get(name))
 
 
 def _invite(options: dict[str, Any], cli: Cli, check: bool, nodes: dict[str, Node]) -> Result:
@@ -377,9 +384,10 @@ def _drain(options: dict[str, Any], cli: Cli, check: bool, node: Node) -> Result
     flags = ["--ignore-daemonsets", f"--timeout={max(1, int(cli.left - 5))}s"]
     flags += ["--delete-emptydir-data"] if options["delete_emptydir_data"] else []
     flags += ["--force"] if options["force"] else []
-    if node.schedulable:
-        # Whoever goes on after a run that was killed finds that it was this collection, and not somebody who wants it so.
-        cli.must("kubectl", "annotate", "node", node.name, f"{DRAINED}=true", "--overwrite")
+    marked = bool(node.schedulable and options["purpose"])
+    if marked:
+        # Whoever goes on after a run that was killed finds what it was drained for, and that nobody else wants it so.
+        cli.must("kubectl", "annotate", "node", node.name, f"{DRAINED}={options['purpose']}", "--overwrite")
     try:
         ran = cli.run("kubectl", "drain", node.name, *flags, shown=f"microk8s kubectl drain {node.name}")
         problem = trouble(ran, f"draining node {node.name}")
@@ -390,7 +398,7 @@ def _drain(options: dict[str, Any], cli: Cli, check: bool, node: Node) -> Result
         if node.schedulable:
             # The time of the step may be over, and this is what must not be left out.
             with contextlib.suppress(DeliveryError):
-                _uncordon(type(cli)(cli.executable, cli.snap_executable, 30), node.name, marked=True)
+                _uncordon(type(cli)(cli.executable, cli.snap_executable, 30), node.name, marked)
         raise
     return done
 
@@ -402,12 +410,25 @@ def _uncordon(cli: Cli, name: str, marked: bool) -> None:
         cli.must("kubectl", "annotate", "node", name, f"{DRAINED}-")
 
 
-def _schedule(name: str, cli: Cli, check: bool, node: Node | None) -> Result:
+def _foresee(node: Node, purpose: str | None) -> Result:
+    """Return what letting a node take pods does; with a purpose it is left alone where it bears another mark, or none."""
+    before = {"schedulable": node.schedulable}
+    ours = purpose is None or node.drained == purpose
+    if not node.schedulable and ours:
+        return Result(True, before, {"schedulable": True}, (f"let node {node.name} take pods",))
+    if node.schedulable and ours and node.drained:
+        # Left on it, whoever drains the node next would have it undone.
+        return Result(
+            True, {**before, "marked": True}, {**before, "marked": False}, (f"took the mark off node {node.name}, which takes pods",)
+        )
+    return Result(before=before, after=before)
+
+
+def _schedule(options: dict[str, Any], cli: Cli, check: bool, node: Node | None) -> Result:
     """Wait until a node is ready, and let it take pods."""
-    after = {"schedulable": True}
-    done = (f"let node {name} take pods",)
+    name, purpose = options["name"], options["purpose"]
     if check and node is not None:
-        return Result(not node.schedulable, {"schedulable": node.schedulable}, after, () if node.schedulable else done)
+        return _foresee(node, purpose)
     found: list[Node] = []
 
     def missing() -> str:
@@ -417,10 +438,10 @@ def _schedule(name: str, cli: Cli, check: bool, node: Node | None) -> Result:
         return "" if found[0].ready else f"node {name} is not ready"
 
     cli.wait(missing, f"node {name} was to be ready")
-    if found[0].schedulable:
-        return Result(before=after, after=after)
-    _uncordon(cli, name, found[0].drained)
-    return Result(True, {"schedulable": False}, after, done)
+    done = _foresee(found[0], purpose)
+    if done.changed:
+        _uncordon(cli, name, bool(found[0].drained))
+    return done
 
 
 def main() -> None:

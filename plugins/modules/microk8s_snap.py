@@ -13,7 +13,7 @@ author: The progressive.delivery authors (@progressive-delivery)
 description:
   - Installs the snap C(microk8s), brings it to a channel, holds its automatic refreshes, or removes it. It runs on the node, as root.
   - A channel is changed to the same minor version of Kubernetes or to the next one. More than one at a time, and a way back, is
-    refused with a sentence before anything is changed, as Kubernetes asks for.
+    refused with a sentence before anything is changed, as Kubernetes asks for. From a numbered track to C(latest) there is no way.
   - It knows nothing of the node's pods. Drain it before its minor version changes; the role P(progressive.delivery.microk8s#role) does.
 extends_documentation_fragment:
   - progressive.delivery.microk8s

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs a step inside the controller's process where that is where it would run anyway, else as an ordinary module.
 
-The class is imported once, before Ansible forks a worker for each task, so a worker finds the steps and the
+Ansible imports the action plugin of a task before it forks a worker for it, so the worker finds the step and the
 ``kubernetes`` package loaded: that is what makes a step take a few hundredths of a second. Every step has a file of its
-own in plugins/action/: were they routed here by a redirect, Ansible would take them all for one action, and the
-``module_defaults`` of one would be given to every other.
+own in plugins/action/, which names its module, so that a play loads the steps that it has and no other. Were they routed
+here by a redirect, Ansible would take them all for one action, and the ``module_defaults`` of one would be given to
+every other.
 
 A module says nothing until it ends. So a step that may wait for long and has the options of ``turns.py`` is called in
 slices through the ordinary door, and how far it is is printed after each.
@@ -16,6 +17,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -23,67 +25,7 @@ from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
 from ansible_collections.progressive.delivery.plugins.module_utils.run import run_in_process
 from ansible_collections.progressive.delivery.plugins.module_utils.turns import TURN_OPTIONS
-from ansible_collections.progressive.delivery.plugins.modules import (
-    abort_canary,
-    clone_service,
-    clone_workload,
-    compare_workloads,
-    flagger_canary,
-    flagger_gate,
-    load_test,
-    mark_released,
-    mirror_traffic,
-    observe_workload,
-    pause_rollout,
-    practices_info,
-    release_lock,
-    rollout_info,
-    route_info,
-    scale,
-    set_audience,
-    set_canary_weight,
-    set_image,
-    set_strategy,
-    smoke_test,
-    strategy_info,
-    switch_color,
-    undo_rollout,
-    wait_canary,
-    wait_rollout,
-)
 from ansible_collections.progressive.delivery.plugins.plugin_utils.reporter import Reporter
-
-STEPS = {
-    module.__name__.rsplit(".", 1)[-1]: module
-    for module in (
-        abort_canary,
-        clone_service,
-        clone_workload,
-        compare_workloads,
-        flagger_canary,
-        flagger_gate,
-        load_test,
-        mark_released,
-        mirror_traffic,
-        observe_workload,
-        pause_rollout,
-        practices_info,
-        release_lock,
-        rollout_info,
-        route_info,
-        scale,
-        set_audience,
-        set_canary_weight,
-        set_image,
-        set_strategy,
-        smoke_test,
-        strategy_info,
-        switch_color,
-        undo_rollout,
-        wait_canary,
-        wait_rollout,
-    )
-}
 
 # With the start of the module, and of a connection, one call takes 15 seconds at most.
 SLICE = 12.0
@@ -96,9 +38,10 @@ display = Display()
 ssl.create_default_context()
 
 
-class ActionModule(ActionBase):
-    """The action plugin of every step; the task's name says which one."""
+class StepAction(ActionBase):
+    """The action plugin of every step: each has a class of its own, which says which module is its ``step``."""
 
+    step: ModuleType
     TRANSFERS_FILES = False
     _supports_async = True
     _supports_check_mode = True
@@ -112,8 +55,7 @@ class ActionModule(ActionBase):
         arguments = self._arguments(task_vars)
         with Reporter(self._printer(name, task_vars)) as reporter:
             if self._is_here(task_vars):
-                step = STEPS[name]
-                outcome = run_in_process(step.execute, step.OPTIONS, arguments, self._task.check_mode, reporter.say)
+                outcome = run_in_process(self.step.execute, self.step.OPTIONS, arguments, self._task.check_mode, reporter.say)
             else:
                 outcome = self._run_module(name, arguments, task_vars, reporter)
         self._explain(outcome)
@@ -129,7 +71,7 @@ class ActionModule(ActionBase):
 
     def _run_module(self, name: str, arguments: dict[str, Any], task_vars: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Run the step as an ordinary module, again and again where it is one that waits, and return the last result."""
-        is_sliced = "slice" in STEPS[name].OPTIONS and not self._task.async_val and not arguments.get("slice")
+        is_sliced = "slice" in self.step.OPTIONS and not self._task.async_val and not arguments.get("slice")
         if is_sliced:
             arguments["slice"] = SLICE
         while True:

@@ -131,6 +131,69 @@ def test_an_upgrade_goes_one_node_and_one_minor_version_at_a_time(tmp_path: Path
     ]
 
 
+def test_another_channel_goes_one_node_at_a_time_too_and_who_was_drained_by_somebody_stays_so(tmp_path: Path) -> None:
+    site = Site(tmp_path, "n1", "n2")
+    site.play(channel="1.33/candidate", addons=[])
+    double.answer("microk8s", site.root, "n1", ["kubectl", "cordon", "n2"])
+    site.calls()
+    site.play(channel="1.33", addons=[])
+    steps = [
+        (node, call[0] if program == "snap" else call[1], call[2])
+        for node, program, *call in site.calls()
+        if program == "snap" or call[1] in ("drain", "uncordon")
+    ]
+    assert steps == [
+        ("n1", "drain", "n1"),
+        ("n1", "refresh", "--channel=1.33/stable"),
+        ("n1", "uncordon", "n1"),
+        ("n1", "drain", "n2"),
+        ("n2", "refresh", "--channel=1.33/stable"),
+    ]
+    assert site.state["clusters"]["n1"]["cordoned"] == ["n2"] and site.state["clusters"]["n1"]["marked"] == {}
+    before = site.state
+    assert "from 1.33/stable, and does not go to latest/stable, which may be many" in site.play(channel="latest/stable", fails=True)
+    assert site.calls() == [] and site.state == before
+
+
+def test_a_kubeconfig_of_another_cluster_is_not_overwritten(tmp_path: Path) -> None:
+    site = Site(tmp_path, "n1")
+    place = tmp_path / "kubeconfig"
+    for text, sentence in (
+        (
+            yaml.safe_dump({"kind": "Config", "clusters": [{"name": "production", "cluster": {}}]}),
+            "has cluster production, which would be lost",
+        ),
+        ("{no: [yaml", "cannot be read as a kubeconfig; name another path"),
+        ("all: {hosts: {n1: {}}}", "cannot be read as a kubeconfig; name another path"),
+    ):
+        place.write_text(text)
+        assert sentence in site.play(channel="1.31/stable", kubeconfig=str(place), fails=True)
+        assert site.calls() == [] and place.read_text() == text
+    place.write_text("")
+    for _turn in range(2):
+        site.play(channel="1.31/stable", addons=[], kubeconfig=str(place))
+        assert yaml.safe_load(place.read_text())["clusters"][0]["name"] == "microk8s-cluster"
+
+
+def test_a_repository_of_addons_is_added_and_check_mode_foresees_it(tmp_path: Path) -> None:
+    site = Site(tmp_path, "n1")
+    site.install("n1")
+    site.calls()
+    given: dict[str, Any] = {
+        "channel": "1.31/stable",
+        "addons": ["dns", "community/istio"],
+        "addon_repositories": [{"name": "community", "url": "https://example.com/addons"}],
+    }
+    assert changed(site.play("--check", **given)) > 0 and site.calls() == []
+    site.play(**given)
+    assert "community/istio" in site.state["clusters"]["n1"]["enabled"] and site.state["clusters"]["n1"]["repositories"] == [
+        "core",
+        "community",
+    ]
+    site.calls()
+    assert changed(site.play(**given)) == 0 and site.calls() == []
+
+
 def test_an_upgrade_that_cannot_go_on_ends_and_the_next_run_goes_on(tmp_path: Path) -> None:
     site = Site(tmp_path, "n1", "n2")
     site.play(channel="1.31/stable", addons=[])
@@ -159,6 +222,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a mirror of nothing": ({"channel": "1.32", "mirrors": {"docker.io": {}}}, "has neither server nor hosts"),
     "an addon without a name": ({"channel": "1.32", "addons": [{"state": "present"}]}, "neither a name nor a dictionary with a name"),
     "two of one name": ({"channel": "1.32", "node_name": "n"}, "each needs a name of its own"),
+    "a branch": ({"channel": "1.32/stable/fix"}, 'microk8s_channel "1.32/stable/fix" is no channel'),
+    "nobody": ({"channel": "1.32", "users": ["root", "rooot"]}, "microk8s_users names rooot, and n1 has no such user"),
     "a stranger": ({"channel": "1.32", "control_plane": "n9"}, "the inventory has no such host"),
     "a worker has the cluster": ({"channel": "1.32", "node_role": "worker"}, "cannot be a worker"),
 }

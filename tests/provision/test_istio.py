@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import json
 import re
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,24 @@ VIRTUAL_SERVICE = {
 }
 
 
+def own_sidecar() -> dict[str, Any]:
+    """Return a Deployment with a sidecar in its template, as istioctl kube-inject writes one."""
+    notes = {"sidecar.istio.io/status": '{"revision": "1-1-0"}'}
+    tags = {"app": "own", "service.istio.io/canonical-name": "own"}
+    image = "localhost:32000/podinfo:1.0.0"
+    proxy = {"name": "istio-proxy", "image": image, "command": ["/bin/podinfo", "--port=9899"]}
+    spec = {"containers": [{"name": "web", "image": image}, proxy], "terminationGracePeriodSeconds": 1}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "own"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "own"}},
+            "template": {"metadata": {"labels": tags, "annotations": notes}, "spec": spec},
+        },
+    }
+
+
 def kubectl(shop: Shop, *words: str) -> str:
     """Run kubectl and return what it printed."""
     command = [str(build.folder("kubernetes") / "kubectl"), f"--kubeconfig={shop.kubeconfig}", *words]
@@ -35,7 +58,7 @@ def kubectl(shop: Shop, *words: str) -> str:
 def everything(shop: Shop) -> list[str]:
     """Return what is in the cluster."""
     lines = kubectl(shop, "get", KINDS, "--all-namespaces", "-o", COLUMNS).splitlines()
-    return sorted(" ".join(line.split()) for line in lines if "apiserver-" not in line)
+    return sorted(" ".join(line.split()) for line in lines if "apiserver-" not in line and "Lease kube-node-lease" not in line)
 
 
 def sidecars(shop: Shop) -> set[str]:
@@ -51,6 +74,22 @@ def labels(shop: Shop) -> dict[str, str]:
     return {key: value for key, value in found.items() if key != "kubernetes.io/metadata.name"}
 
 
+@contextlib.contextmanager
+def repository(given: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Serve a repository with charts of both versions, and give its address."""
+    folder.mkdir()
+    for version in ("1.0.0", "1.1.0"):
+        for name in ("base", "istiod", "gateway"):
+            chart = f"{given['istio_charts'].replace('1.0.0', version)}/{name}"
+            subprocess.run([given["istio_helm"], "package", chart, "--destination", str(folder)], check=True, capture_output=True)
+    subprocess.run([given["istio_helm"], "repo", "index", str(folder)], check=True, capture_output=True)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def play(shop: Shop, variables: dict[str, Any], *arguments: str) -> tuple[int, str]:
     """Apply the playbook; return how many tasks changed something, and what it printed."""
     done = shop.playbook("progressive.delivery.istio", variables, *arguments)
@@ -62,7 +101,8 @@ def test_from_nothing_over_an_upgrade_to_nothing(empty: Shop, given: dict[str, A
     shop = empty
     shop.apply(WEB)
     before = everything(shop)
-    kubectl(shop, "label", "namespace", shop.namespace, "istio-injection=disabled")
+    # Somebody has wanted sidecars here before; where there is no Istio that means nothing.
+    kubectl(shop, "label", "namespace", shop.namespace, "istio-injection=enabled")
     labelled = everything(shop)
     wanted = {**given, "istio_namespaces": [shop.namespace], "istio_restart": True}
 
@@ -75,6 +115,24 @@ def test_from_nothing_over_an_upgrade_to_nothing(empty: Shop, given: dict[str, A
     assert sidecars(shop) == {"default"} and labels(shop) == {"istio-injection": "enabled"}
     there = everything(shop)
     assert play(shop, wanted)[0] == 0
+    assert everything(shop) == there
+
+    # Without a version the one that is there stays, though the repository has a newer one.
+    with repository(given, tmp_path / "repository") as address:
+        assert play(shop, {**wanted, "istio_charts": address})[0] == 0
+        words = shop.refusals("istio", [{**wanted, "istio_charts": address, "istio_revision": "1-1-0"}])
+        assert "istio_version is empty, and istiod is there already, of another revision than 1-1-0" in words[0]
+    assert everything(shop) == there
+
+    # An Istio without the record of it was installed by somebody else.
+    record = json.loads(kubectl(shop, "-n", "istio-system", "get", "configmap", "istio-before", "-o", "json"))
+    assert json.loads(record["data"]["before"])["releases"] == [
+        {"name": name, "namespace": "istio-system"} for name in ("istio-base", "istiod", "istio-ingressgateway")
+    ]
+    kubectl(shop, "-n", "istio-system", "delete", "configmap", "istio-before")
+    assert "istiod was not installed by this role, or its record" in shop.refusals("istio", [{**wanted, "istio_state": "absent"}])[0]
+    (tmp_path / "record.json").write_text(json.dumps({**record, "metadata": {"name": "istio-before", "namespace": "istio-system"}}))
+    kubectl(shop, "create", "-f", str(tmp_path / "record.json"))
     assert everything(shop) == there
 
     # Bad input is one sentence, before anything is changed.
@@ -111,13 +169,30 @@ def test_from_nothing_over_an_upgrade_to_nothing(empty: Shop, given: dict[str, A
     assert planes == ["deployment.apps/istio-ingressgateway", "deployment.apps/istiod-1-1-0"]
     assert play(shop, newer)[0] == 0
 
-    # Somebody's objects keep the API types; when they are gone, nothing is left of Istio.
-    shop.create(VIRTUAL_SERVICE)
+    # A pod whose template has a sidecar in it gets that again: it stops there, with a control plane, and the way back is open.
     gone = {**newer, "istio_state": "absent"}
+    with Shop(shop.kubeconfig) as other:
+        other.create(own_sidecar())
+        done = shop.playbook("progressive.delivery.istio", gone)
+        assert (
+            done.returncode != 0 and f"{other.namespace}/own: there are still pods with a sidecar of Istio's" in done.stdout + done.stderr
+        )
+        assert kubectl(shop, "-n", "istio-system", "get", "deployments", "-o", "name").split() == planes
+    assert play(shop, newer)[0] > 0
+    assert labels(shop) == {"istio.io/rev": "stable"} and sidecars(shop) == {"1-1-0"}
+    assert play(shop, newer)[0] == 0
+
+    # Somebody's objects keep the API types, and the namespace; when they are gone, nothing is left of Istio.
+    shop.create(VIRTUAL_SERVICE)
+    kubectl(shop, "-n", "istio-system", "create", "secret", "generic", "theirs", "--from-literal=key=value")
     _changed, printed = play(shop, gone)
     assert "there are objects of virtualservices.networking.istio.io, so the API types stay" in printed
-    assert labels(shop) == {"istio-injection": "disabled"} and sidecars(shop) == {""}
+    assert labels(shop) == {"istio-injection": "enabled"} and sidecars(shop) == {""}
     kubectl(shop, "-n", shop.namespace, "delete", "virtualservice", "web")
+    _changed, printed = play(shop, gone)
+    assert "namespace istio-system stays, since it has Secret theirs; " in printed, printed
+    assert kubectl(shop, "-n", "istio-system", "get", "secret", "theirs", "-o", "jsonpath={.data.key}") == "dmFsdWU="
+    kubectl(shop, "-n", "istio-system", "delete", "secret", "theirs")
     play(shop, gone)
     assert everything(shop) == labelled
     assert play(shop, gone)[0] == 0

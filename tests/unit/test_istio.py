@@ -51,6 +51,23 @@ def tag(name: str, revision: str) -> Object:
     return {"metadata": {"name": f"istio-revision-tag-{name}", "labels": {"istio.io/tag": name, "istio.io/rev": revision}}}
 
 
+BASE, ISTIOD, GATEWAY = ({"name": name, "namespace": "istio-system"} for name in ("istio-base", "istiod", "istio-ingressgateway"))
+OURS = json.dumps({"releases": [BASE, ISTIOD, GATEWAY]})
+
+
+def release(name: str, namespace: str = "istio-system") -> Object:
+    """Return Helm's Secret of a release."""
+    return {
+        "kind": "Secret",
+        "type": "helm.sh/release.v1",
+        "metadata": {"name": f"sh.helm.release.v1.{name}.v1", "namespace": namespace, "labels": {"name": name, "owner": "helm"}},
+    }
+
+
+def inside(kind: str, name: str, **meta: Any) -> Object:
+    return {"kind": kind, "metadata": {"name": name, "namespace": "istio-system", **meta}}
+
+
 WEB = ("ReplicaSet", "web-5c9f")
 
 
@@ -73,7 +90,7 @@ def gateway(revision: str, name: str = "istio-ingressgateway") -> Object:
 
 
 def seen(**given: Any) -> Object:
-    nothing: Object = {key: [] for key in ("planes", "types", "tags", "validators", "pods")}
+    nothing: Object = {key: [] for key in ("planes", "types", "tags", "validators", "pods", "releases", "inside")}
     return {**nothing, "namespaces": [space("istio-system"), space("shop")], "kept": "", **given}
 
 
@@ -85,14 +102,15 @@ def test_of_nothing_all_is_made() -> None:
     found = decide(namespaces=[])
     assert found["make"] == ["istio-system", "shop"] and found["name"] == "istiod" and found["refusal"] == ""
     assert found["relabel"] == [{"name": "shop", "labels": {"istio-injection": "enabled"}}]
-    assert found["kept"] == {"labels": {"shop": {}}, "made": ["istio-system", "shop"], "gateway_api": True}
+    kept = {"labels": {"shop": {}}, "made": ["istio-system", "shop"], "gateway_api": True, "releases": [BASE, ISTIOD, GATEWAY]}
+    assert found["kept"] == kept
 
 
 def test_a_second_look_finds_nothing_to_do() -> None:
     first = decide(namespaces=[])
     there = [space("istio-system"), space("shop", istio_injection="enabled")]
     types = [crd("networking.istio.io", "istio-base"), crd("gateway.networking.k8s.io")]
-    again = decide(namespaces=there, planes=[plane()], types=types, kept=json.dumps(first["kept"]))
+    again = decide(namespaces=there, planes=[plane()], types=types, kept=json.dumps(first["kept"]), releases=[release("istiod")])
     assert (again["make"], again["relabel"], again["move"], again["old"], again["refusal"]) == ([], [], [], [], "")
     assert again["kept"] == first["kept"]
 
@@ -110,10 +128,69 @@ def test_the_label_that_wins_goes_and_is_told_and_comes_back() -> None:
 
 
 def test_what_was_kept_first_stays_through_later_upgrades() -> None:
-    kept = {"labels": {"shop": {}}, "made": ["shop"], "gateway_api": True}
+    kept: Object = {"labels": {"shop": {}}, "made": ["shop"], "gateway_api": True, "releases": [BASE, GATEWAY]}
     there = [space("istio-system"), space("shop", istio_injection="enabled")]
     found = decide({"revision": "1-31"}, namespaces=there, kept=json.dumps(kept), types=[crd("gateway.networking.k8s.io")])
-    assert found["kept"] == kept
+    assert found["kept"] == {**kept, "releases": [BASE, GATEWAY, {"name": "istiod-1-31", "namespace": "istio-system"}]}
+
+
+def test_what_was_installed_before_is_not_the_roles_own_and_stays() -> None:
+    there = [release("istio-base"), release("istiod"), release("istio-ingressgateway", "edge")]
+    assert decide(planes=[plane()], releases=there)["kept"]["releases"] == [GATEWAY]
+    gone: Object = {"state": "absent", "gateway_name": "other"}
+    found = decide(gone, kept=json.dumps({"releases": [BASE, ISTIOD, GATEWAY]}), planes=[plane()], releases=there)
+    assert (found["releases"], found["base"], found["refusal"]) == ([GATEWAY, ISTIOD, BASE], True, "")
+    assert (decide(gone)["releases"], decide(gone)["base"], decide(gone)["refusal"]) == ([], False, "")
+    forced = decide({**gone, "force": True}, planes=[plane()], releases=there)
+    assert (forced["releases"], forced["base"], forced["refusal"]) == ([ISTIOD, BASE], True, "")
+
+
+LOCK = {"control-plane.alpha.kubernetes.io/leader": '{"holderIdentity":"istiod-1-31-5587b596f8-z87wc","leaseDurationSeconds":30}'}
+
+
+def test_what_istiod_leaves_behind_is_known_by_what_it_is() -> None:
+    left = [
+        inside("ConfigMap", "istio-ca-root-cert", labels={"istio.io/config": "true"}),
+        inside("ConfigMap", "istio-ip-autoallocate", annotations=LOCK),
+        {**inside("Lease", "istio-gateway-deployment-1-31"), "spec": {"holderIdentity": "istiod-1-31-5587b596f8-z87wc"}},
+        {**inside("Lease", "istio-gateway-deployment-default"), "spec": {"holderIdentity": ""}},
+        {"kind": "GatewayClass", "metadata": {"name": "istio-remote"}, "spec": {"controllerName": "istio.io/unmanaged-gateway"}},
+    ]
+    others = [
+        inside("ConfigMap", "istio-before"),
+        inside("ConfigMap", "istio", annotations={}),
+        inside("ConfigMap", "istio-tools"),
+        {**inside("Lease", "istio-cni-repair"), "spec": {"holderIdentity": "somebody"}},
+        {**inside("Lease", "flagger-leader"), "spec": {"holderIdentity": "istiod-x"}},
+        {"kind": "GatewayClass", "metadata": {"name": "traefik"}, "spec": {"controllerName": "traefik.io/gateway-controller"}},
+    ]
+    assert decide({"state": "absent"}, kept=OURS, inside=[*others, *left])["leavings"] == left
+
+
+def test_what_keeps_a_namespace() -> None:
+    by_helm = {"annotations": {"meta.helm.sh/release-name": "istiod", "meta.helm.sh/release-namespace": "istio-system"}}
+    of_role = [
+        release("istiod"),
+        inside("ConfigMap", "istio", **by_helm),
+        inside("ConfigMap", "istio-before"),
+        inside("ConfigMap", "istio-ca-root-cert", labels={"istio.io/config": "true"}),
+        inside("ConfigMap", "istio-gateway-status-leader", annotations=LOCK),
+        inside("ConfigMap", "istio-ip-autoallocate", annotations=LOCK),
+        inside("ConfigMap", "kube-root-ca.crt"),
+        inside("Secret", "istio-ca-secret"),
+        inside("Pod", "istiod-x", ownerReferences=[{"kind": "ReplicaSet"}]),
+        inside("Service", "going", deletionTimestamp="now"),
+        inside("ServiceAccount", "default"),
+        {**inside("Secret", "default-token"), "type": "kubernetes.io/service-account-token"},
+    ]
+    others = [
+        inside("Secret", "cacerts"),
+        release("pilot"),
+        inside("ConfigMap", "mine", annotations={"meta.helm.sh/release-name": "istiod", "meta.helm.sh/release-namespace": "else"}),
+    ]
+    found = decide({"state": "absent"}, kept=OURS, inside=[*of_role, *others])
+    assert found["foreign"] == {"istio-system": ["ConfigMap mine", "Secret cacerts", "Secret sh.helm.release.v1.pilot.v1"]}
+    assert decide({"state": "absent"}, kept=OURS, inside=of_role)["foreign"] == {}
 
 
 def test_tags_move_where_they_name_another_revision() -> None:
@@ -159,14 +236,39 @@ REFUSED: dict[str, tuple[Object, Object, str]] = {
         {"planes": [plane("a")], "pods": [pod("lone", revision="a", owner=None)]},
         "Pod shop/lone has a sidecar of revision a, and nothing rolls it out",
     ),
+    "a namespace elsewhere": (
+        {"revision": "b", "remove_old": True, "restart": True},
+        {"planes": [plane()], "namespaces": [space("istio-system"), space("shop"), space("other", istio_injection="enabled")]},
+        "namespace other is labelled for revision default, which istio_remove_old takes away; put it in istio_namespaces",
+    ),
+    "a namespace elsewhere, by a revision": (
+        {"revision": "b", "remove_old": True, "restart": True},
+        {"planes": [plane("a")], "namespaces": [space("istio-system"), space("shop"), space("other", **{"istio.io/rev": "a"})]},
+        "namespace other is labelled for revision a",
+    ),
+    "absent of somebody else's": (
+        {"state": "absent"},
+        {"planes": [plane()]},
+        "istio-system/istiod was not installed by this role, or its record, ConfigMap istio-system/istio-before, is gone",
+    ),
+    "absent beside somebody else's": (
+        {"state": "absent"},
+        {"planes": [plane(), plane("a")], "kept": OURS},
+        "istio-system/istiod-a was not",
+    ),
+    "absent under somebody else's gateway": (
+        {"state": "absent", "restart": True},
+        {"planes": [plane()], "pods": [gateway("default")], "kept": json.dumps({"releases": [BASE, ISTIOD]})},
+        "Deployment istio-system/istio-ingressgateway would be left",
+    ),
     "absent under pods": (
         {"state": "absent"},
-        {"planes": [plane()], "pods": [pod(revision="default"), pod("b-0", revision="default", owner=("StatefulSet", "b"))]},
+        {"kept": OURS, "planes": [plane()], "pods": [pod(revision="default"), pod("b-0", revision="default", owner=("StatefulSet", "b"))]},
         "Deployment shop/web and 1 more would be left with a sidecar",
     ),
     "absent under another gateway": (
         {"state": "absent", "restart": True},
-        {"planes": [plane()], "pods": [gateway("default", "egress")]},
+        {"kept": OURS, "planes": [plane()], "pods": [gateway("default", "egress")]},
         "Deployment istio-system/egress would be left",
     ),
     "absent without Helm": ({"state": "absent"}, {"planes": [plane(release="")]}, "do it as it was installed"),
@@ -187,7 +289,19 @@ def test_what_is_refused(wanted: Object, there: Object, sentence: str) -> None:
         ({"version": "1.31.0"}, {"planes": [plane()]}),
         ({"version": "edge"}, {"planes": [plane()]}),
         ({"revision": "b", "remove_old": True, "restart": True}, {"planes": [plane("a")], "pods": [pod(revision="a"), gateway("a")]}),
-        ({"state": "absent", "restart": True}, {"planes": [plane()], "pods": [pod(revision="default"), gateway("default")]}),
+        (
+            {"revision": "b", "remove_old": True},
+            {
+                "planes": [plane("a")],
+                "tags": [tag("stable", "b")],
+                "namespaces": [
+                    space("istio-system"),
+                    space("other", **{"istio.io/rev": "stable"}),
+                    space("off", istio_injection="no", **{"istio.io/rev": "a"}),
+                ],
+            },
+        ),
+        ({"state": "absent", "restart": True}, {"kept": OURS, "planes": [plane()], "pods": [pod(revision="default"), gateway("default")]}),
         ({"state": "absent", "force": True}, {"planes": [plane()], "pods": [pod("lone", revision="default", owner=None)]}),
         ({"state": "absent"}, {"pods": [pod()]}),
     ],
@@ -210,6 +324,10 @@ def test_which_workloads_are_rolled_out() -> None:
     assert restarts(pods, "b") == rows
     assert {row["name"] for row in restarts(pods, "b", "1.31.0")} == {"agent", "db", "web"}
     assert {row["name"] for row in restarts(pods, "")} == {"db", "web"}
+    # A variant is no other version, and a pod that has chosen its proxy has it for good.
+    assert restarts([pod(revision="a")], "a", "1.30.0-distroless") == []
+    notes = {"annotations": {"sidecar.istio.io/status": '{"revision": "a"}', "sidecar.istio.io/proxyImage": "mine/proxy:7"}}
+    assert restarts([pod(revision="a", metadata=notes)], "a", "1.31.0") == []
     assert Outdated().filters()["istio_outdated"] is restarts and Plan().filters()["istio_plan"] is plan
 
 

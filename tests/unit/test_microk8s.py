@@ -339,6 +339,12 @@ SNAPS = {
     "another risk": (NOW, "1.31/candidate", None, [("refresh", "microk8s", "--channel=1.31/candidate", "--classic")]),
     "the next": (NOW, "1.32/stable", None, [("refresh", "microk8s", "--channel=1.32/stable", "--classic")]),
     "the next strict": (STRICT, "1.32-strict/stable", None, [("refresh", "microk8s", "--channel=1.32-strict/stable")]),
+    "latest": (
+        Snap("v1.36.1", "7036", "latest/edge", ("classic",)),
+        "latest",
+        None,
+        [("refresh", "microk8s", "--channel=latest/stable", "--classic")],
+    ),
     "hold": (NOW, None, True, [("refresh", "--hold", "microk8s")]),
     "let go": (Snap("v1.31.2", "1", "1.31/stable", ("classic", "held")), None, False, [("refresh", "--unhold", "microk8s")]),
 }
@@ -361,6 +367,8 @@ def test_what_is_run_for_the_snap(snap: Snap | None, channel: str | None, hold: 
         (NOW, "1.30/stable", "does not go back to 1.30/stable; .*snap revert"),
         (NOW, "1.32-strict/stable", "is classic and 1.32-strict/stable is strict"),
         (NOW, "2.0/stable", "more than one minor version away"),
+        (NOW, "latest/stable", "from 1.31/stable, and does not go to latest/stable, which may be many minor versions away"),
+        (NOW, "1.31/stable/fix", "is a branch of a channel"),
     ],
 )
 def test_a_way_that_there_is_not_is_refused(snap: Snap | None, channel: str | None, sentence: str) -> None:
@@ -371,4 +379,4 @@ def test_a_way_that_there_is_not_is_refused(snap: Snap | None, channel: str | No
 def test_removal_and_channels() -> None:
     assert plan_snap(NOW, False, None, None, purge=True).commands == (("remove", "--purge", "microk8s"),)
     assert plan_snap(None, False, None, None).commands == ()
-    assert full_channel("latest") == "latest/stable" and full_channel("1.32/edge/fix") == "1.32/edge/fix"
+    assert full_channel("latest") == "latest/stable" and full_channel("1.32/edge") == "1.32/edge"

@@ -193,7 +193,7 @@ def test_what_there_is(site: Site) -> None:
             "schedulable": True,
             "role": "control_plane",
             "version": "v1.31.2",
-            "drained": False,
+            "drained": "",
         }
     ]
     by_name = {addon["name"]: addon for addon in found["addons"]}
@@ -532,6 +532,13 @@ def test_a_worker_leaves(site: Site) -> None:
     assert site.node("n2", "left").changed and site.info("n2")["state"] == "running"
 
 
+def test_a_node_with_too_little_memory_can_be_a_worker(site: Site) -> None:
+    site.knob("n2", low_memory=2)
+    error = refused(lambda: site.join("n2"))
+    assert error.reason == "TooLittleMemory" and "let it join as a worker, or use disable_low_memory_guard" in error.message
+    site.join("n2", worker=True)
+
+
 def test_why_a_node_cannot_leave(site: Site) -> None:
     site.join("n2")
     assert "others have joined it" in refused(lambda: site.node("n1", "left")).message
@@ -542,16 +549,18 @@ def test_why_a_node_cannot_leave(site: Site) -> None:
 
 def test_a_node_is_drained_and_takes_pods_again(site: Site) -> None:
     site.join("n2")
-    foreseen = site.node("n1", "drained", True, name="n2")
-    done = site.node("n1", "drained", name="n2")
+    foreseen = site.node("n1", "drained", True, name="n2", purpose="upgrade")
+    done = site.node("n1", "drained", name="n2", purpose="upgrade")
     assert done.changed and foreseen.after == done.after and done.before == {"schedulable": True, "pods": 1}
     mark, drain = site.changing()[-2:]
-    assert mark == ["kubectl", "annotate", "node", "n2", "progressive.delivery/drained=true", "--overwrite"]
+    assert mark == ["kubectl", "annotate", "node", "n2", "progressive.delivery/drained=upgrade", "--overwrite"]
     assert (
         drain[:3] == ["kubectl", "drain", "n2"] and "--ignore-daemonsets" in drain and any(word.startswith("--timeout=") for word in drain)
     )
     assert not site.node("n1", "drained", name="n2").changed
-    assert not site.info("n1")["nodes"][1]["schedulable"] and site.info("n1")["nodes"][1]["drained"]
+    assert not site.info("n1")["nodes"][1]["schedulable"] and site.info("n1")["nodes"][1]["drained"] == "upgrade"
+    assert not site.node("n1", "schedulable", name="n2", purpose="else").changed
+    assert site.node("n1", "schedulable", True, name="n2", purpose="upgrade").changed
     assert site.node("n1", "schedulable", True, name="n2").changed and site.node("n1", "schedulable", name="n2").changed
     assert not site.node("n1", "schedulable", name="n2").changed and not site.info("n1")["nodes"][1]["drained"]
     assert "the cluster has no node n9; it has: n1, n2" in refused(lambda: site.node("n1", "drained", name="n9")).message
@@ -560,7 +569,7 @@ def test_a_node_is_drained_and_takes_pods_again(site: Site) -> None:
 def test_a_node_that_cannot_be_drained_takes_pods_as_before(site: Site) -> None:
     site.join("n2")
     site.knob("n1", stuck_pod=True)
-    error = refused(lambda: site.node("n1", "drained", name="n2"))
+    error = refused(lambda: site.node("n1", "drained", name="n2", purpose="upgrade"))
     assert "disruption budget" in error.message and "takes pods as before" in error.message
     assert site.info("n1")["nodes"][1]["schedulable"] and not site.info("n1")["nodes"][1]["drained"]
 
@@ -568,8 +577,24 @@ def test_a_node_that_cannot_be_drained_takes_pods_as_before(site: Site) -> None:
 def test_a_node_that_somebody_cordoned_is_not_called_ours(site: Site) -> None:
     site.join("n2")
     double.answer("microk8s", site.root, "n1", ["kubectl", "cordon", "n2"])
-    assert site.node("n1", "drained", name="n2").changed
+    assert site.node("n1", "drained", name="n2", purpose="upgrade").changed
     assert not site.info("n1")["nodes"][1]["drained"]
+    # Nor is one that was drained without a purpose; none of them takes pods for a purpose.
+    for check in (True, False):
+        done = site.node("n1", "schedulable", check, name="n2", purpose="upgrade")
+        assert not done.changed and done.after == {"schedulable": False}
+    assert site.node("n1", "schedulable", name="n2").changed and site.node("n1", "drained", name="n2").changed
+    assert not site.info("n1")["nodes"][1]["drained"]
+
+
+def test_a_mark_on_a_node_that_takes_pods_is_taken_off(site: Site) -> None:
+    site.join("n2")
+    site.node("n1", "drained", name="n2", purpose="upgrade")
+    double.answer("microk8s", site.root, "n1", ["kubectl", "uncordon", "n2"])
+    foreseen = site.node("n1", "schedulable", True, name="n2", purpose="upgrade")
+    done = site.node("n1", "schedulable", name="n2", purpose="upgrade")
+    assert done.changed and foreseen.changed and foreseen.actions == done.actions == ("took the mark off node n2, which takes pods",)
+    assert not site.info("n1")["nodes"][1]["drained"] and not site.node("n1", "schedulable", name="n2", purpose="upgrade").changed
 
 
 def test_a_node_that_is_not_ready_in_time_is_told(site: Site) -> None:

@@ -21,7 +21,7 @@ RUNNING, NOT_RUNNING, STOPPED, WORKER = "running", "not_running", "stopped", "wo
 MOST_WORDS = 200
 # The record of what an addon was enabled with: the command line does not tell.
 RECORD = ("kube-system", "progressive-delivery-addons")
-# On a node that was drained here: who finds it knows that it may take pods again.
+# On a node that was drained for a purpose: who finds it and has that purpose knows that it may take pods again.
 DRAINED = f"{ANNOTATION_PREFIX}drained"
 SAME, OTHERS, UNKNOWN = "as given", "others", "unknown"
 
@@ -62,7 +62,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Node:
-    """A node as Kubernetes has it. ``drained`` says that this collection took its pods off, and not somebody else."""
+    """A node as Kubernetes has it. ``drained`` is what its pods were taken off for, empty where nothing says so."""
 
     name: str
     addresses: tuple[str, ...]
@@ -70,7 +70,7 @@ class Node:
     schedulable: bool
     worker: bool
     version: str
-    drained: bool = False
+    drained: str = ""
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def parse_nodes(document: Mapping[str, Any]) -> tuple[Node, ...]:
                 not (item.get("spec") or {}).get("unschedulable"),
                 "node.kubernetes.io/microk8s-worker" in (meta.get("labels") or {}),
                 (status.get("nodeInfo") or {}).get("kubeletVersion") or "",
-                DRAINED in (meta.get("annotations") or {}),
+                (meta.get("annotations") or {}).get(DRAINED) or "",
             )
         )
     return tuple(sorted(nodes, key=lambda node: node.name))
@@ -529,7 +529,9 @@ def join_error(ran: Ran) -> DeliveryError:
 
 # --- The snap --------------------------------------------------------------------------------------------------------
 
-_CHANNEL = re.compile(r"(?P<track>latest|(?P<major>\d+)\.(?P<minor>\d+)(?P<kind>-\w+)?)(/(?P<risk>stable|candidate|beta|edge)(/\S+)?)?")
+_CHANNEL = re.compile(
+    r"(?P<track>latest|(?P<major>\d+)\.(?P<minor>\d+)(?P<kind>-\w+)?)(/(?P<risk>stable|candidate|beta|edge)(?P<branch>/\S+)?)?"
+)
 
 
 def _minor(version: str) -> tuple[int, int] | None:
@@ -543,6 +545,9 @@ def full_channel(channel: str) -> str:
     found = _CHANNEL.fullmatch(channel)
     if not found:
         raise InvalidRequest(f'"{channel}" is no channel of MicroK8s; name one like 1.32/stable or 1.32-strict/stable')
+    if found.group("branch"):
+        # snapd shows its name cut off, so whether it is the one that is wanted cannot be seen.
+        raise InvalidRequest(f'"{channel}" is a branch of a channel, which is there for a short time only; name the channel itself')
     return channel if found.group("risk") else f"{channel}/stable"
 
 
@@ -602,6 +607,11 @@ def _check_step(snap: Snap, target: str) -> None:
             f"the snap microk8s is {snap.confinement} and {target} is {wanted}: that takes another installation; remove it first"
         )
     now, then = snap.minor, _minor(target)
+    if then is None and not snap.channel.startswith("latest"):
+        raise InvalidRequest(
+            f"MicroK8s is at {snap.version}, from {snap.channel or 'no channel'}, and does not go to {target}, which may be many minor "
+            "versions away; name a channel like 1.32/stable"
+        )
     if now is None or then is None or now == then:
         return
     if then < now:

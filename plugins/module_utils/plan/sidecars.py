@@ -5,20 +5,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 PROXY = "istio-proxy"
 STATUS = "sidecar.istio.io/status"
 INJECT = "sidecar.istio.io/inject"
+# By these a pod chooses a proxy of its own.
+IMAGES = ("sidecar.istio.io/proxyImage", "sidecar.istio.io/proxyImageType")
+VARIANT = re.compile(r"-(distroless|debug)$")
 
 
 def sidecars(pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each pod that runs and can have a sidecar.
 
     A row is {namespace, name, kind, workload, revision, tag, gateway}: the workload that makes it, the Pod itself where none does; the
-    revision that has injected it, empty where none has; the tag of the proxy's image, empty where there is no proxy; whether the proxy is
-    all that is in it. Left out are pods that have ended, that go, that have the host's network, and that want no sidecar.
+    revision that has injected it, empty where none has; the tag of the proxy's image, empty where there is no proxy, or where the pod has
+    chosen it; whether the proxy is all that is in it. Left out are pods that have ended, that go, that have the host's network, and that
+    want no sidecar.
     """
     return [_row(pod) for pod in pods if _counts(pod)]
 
@@ -26,13 +31,14 @@ def sidecars(pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def outdated(rows: Iterable[Mapping[str, Any]], revision: str, tag: str) -> list[dict[str, str]]:
     """Return the workloads, {namespace, kind, name} each, with a pod whose sidecar is missing, or of another revision or tag.
 
+    The variants of an image, as -distroless, are of one tag: which one a pod gets can be said in many places.
     Gateways are none of them, nor are Pods that no workload makes and Jobs: neither can be rolled out.
     """
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in rows:
         if row["gateway"] or row["kind"] not in ("Deployment", "StatefulSet", "DaemonSet"):
             continue
-        if row["revision"] != revision or (tag and row["tag"] != tag):
+        if row["revision"] != revision or (tag and row["tag"] and VARIANT.sub("", row["tag"]) != VARIANT.sub("", tag)):
             key = (row["namespace"], row["kind"], row["workload"])
             found[key] = dict(zip(("namespace", "kind", "name"), key))
     return [found[key] for key in sorted(found)]
@@ -64,7 +70,7 @@ def _row(pod: Mapping[str, Any]) -> dict[str, Any]:
         "kind": kind,
         "workload": workload,
         "revision": _revision(notes) if proxies else "",
-        "tag": _tag(proxies[0].get("image", "")) if proxies else "",
+        "tag": _tag(proxies[0].get("image", "")) if proxies and not any(key in notes for key in IMAGES) else "",
         "gateway": bool(proxies) and not others,
     }
 

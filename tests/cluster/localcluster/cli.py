@@ -139,7 +139,13 @@ def main() -> int:
     """Run the command that the arguments name."""
     options = parser().parse_args()
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Who reads it has read enough, as head has; nothing more is written, not at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except ClusterError as error:
         print(f"cluster: {error}", file=sys.stderr)
         return 1

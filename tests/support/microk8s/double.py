@@ -42,6 +42,7 @@ KNOBS = {
     "gone": "list of addons that status has, and enable has not any more",
     "stuck_pod": "true: a pod cannot be evicted",
     "join_code": "code with which join fails",
+    "low_memory": "for so many calls of join, the node has too little memory for the control plane",
     "only_copy": "true: leave ends with 3",
     "snap_busy": "true: snapd has a change in progress",
     "store_down": "true: the snap store does not answer",
@@ -383,8 +384,9 @@ class Node:
                 1, f"Removal failed. Node {name} is registered with dqlite. Please, run first 'microk8s leave' on the departing node. "
             )
         self.cluster["left"] = [entry for entry in self.cluster["left"] if entry != name]
-        for key in ("cordoned", "drained", "marked"):
+        for key in ("cordoned", "drained"):
             self.cluster[key] = [entry for entry in self.cluster[key] if entry != name]
+        self.cluster["marked"].pop(name, None)
         if name in self.state["nodes"] and self.state["nodes"][name].get("cluster") == self.own["cluster"]:
             self.state["nodes"][name].update(cluster=name, role="control_plane")
             self.state["clusters"][name] = new_cluster()
@@ -418,8 +420,9 @@ class Node:
         if verb in ("cordon", "uncordon", "drain"):
             return self._cordon(verb, what)
         if verb == "annotate":
-            marked = set(self.cluster["marked"])
-            self.cluster["marked"] = sorted(marked - {words[2]} if words[3].endswith("-") else marked | {words[2]})
+            key, _equals, value = words[3].partition("=")
+            marks = {name: mark for name, mark in self.cluster["marked"].items() if name != words[2]}
+            self.cluster["marked"] = marks if key.endswith("-") else {**marks, words[2]: value}
             return Stop(0, f"node/{words[2]} annotated")
         if verb == "get" and what == "nodes":
             return Stop(0, json.dumps({"kind": "List", "items": [self._node(name) for name in self.node_names()]}))
@@ -468,7 +471,7 @@ class Node:
             "metadata": {
                 "name": name,
                 "labels": labels,
-                "annotations": {"progressive.delivery/drained": "true"} if name in self.cluster["marked"] else {},
+                "annotations": {"progressive.delivery/drained": self.cluster["marked"][name]} if name in self.cluster["marked"] else {},
             },
             "spec": {"unschedulable": True} if name in self.cluster["cordoned"] else {},
             "status": {
@@ -596,7 +599,7 @@ def new_cluster() -> dict[str, Any]:
         "left": [],
         "cordoned": [],
         "drained": [],
-        "marked": [],
+        "marked": {},
         "record": None,
         "rolling": 0,
     }
