@@ -35,10 +35,12 @@ from .plan.flagger import (
     told,
     wanted_spec,
 )
+from .plan.flagger_routes import check_route
 from .plan.takeover import (
     check_others,
     check_port,
-    check_route,
+    check_ports_kept,
+    check_provider_kept,
     check_selector,
     check_service,
     check_staying,
@@ -92,12 +94,12 @@ def keep_canary(options: Mapping[str, Any], cluster: Cluster, check: bool, progr
     if takes_over:
         takeover = Takeover(cluster, facts, wanted, options, timeout, progress)
         actions += takeover.foreseen(check) if check else takeover.make()
-        phase = "Initialized" if check or takeover.waits else takeover.phase
+        phase = ("Initialized" if takeover.waits else "Initializing") if check else takeover.phase
     else:
         actions += update(cluster, facts, wanted, current, check)
         phase = phase_of(facts.canary)
-        if options["wait"] and phase in ("", "Initializing") and not check:
-            phase = wait_initialized(cluster, ref, timeout, progress)
+        if options["wait"] and phase in ("", "Initializing"):
+            phase = "Initialized" if check else wait_initialized(cluster, ref, timeout, progress)
     before = {"spec": told(current) if facts.canary else None}
     after = {"spec": told(wanted)} if actions else before
     extra = {"phase": phase, "provider": facts.provider, "checks": facts.checks, "canary": {"name": ref.name, "namespace": ref.namespace}}
@@ -173,20 +175,27 @@ def read_facts(options: Mapping[str, Any], cluster: Cluster, ref: Ref, spec: dic
     workload = {**require(cluster, names.workload), "kind": names.kind}
     settings, looked = find_flagger(cluster, ref, options.get("flagger_namespace"))
     known = settings or Settings()
-    check_provider(ref, spec, settings, groups)
-    provider = provider_of(spec, settings)
+    current = (canary or {}).get("spec") or {}
+    # What others have put there counts too.
+    whole = merged(applied(canary), spec, current) if canary is not None else spec
+    check_provider(ref, whole, settings, groups)
+    provider = provider_of(whole, settings)
     label, value = selector_label(workload, known)
     service, route = found(cluster, names.apex), found(cluster, names.route(provider))
     facts = Facts(names, spec, provider, settings, canary, workload, service, route, label, value, templates(ref, options))
     check_port(workload, spec["service"], service)
+    if canary is not None:
+        _check_changed(cluster, facts, current, whole)
     _check_references(cluster, facts)
     if is_to_be_taken_over(canary):
         _check_staying(cluster, facts)
     if is_to_be_taken_over(canary) and not force:
         _check_flagger(ref, settings, looked)
         _check_takeover(cluster, facts)
-    current = (canary or {}).get("spec") or {}
-    if options["check_webhooks"] and not force:
+    hooks = (spec.get("analysis") or {}).get("webhooks") or []
+    # A run that changes nothing must not depend on whether a receiver answers at this moment.
+    is_new = is_to_be_taken_over(canary) or hooks != ((current.get("analysis") or {}).get("webhooks") or [])
+    if options["check_webhooks"] and is_new and not force:
         facts.checks += check_webhooks(cluster, ref, spec, known.namespace or options.get("flagger_namespace") or "")
     asked = differences(_metrics(current), _metrics(spec)) or canary is None or _changed_templates(cluster, facts.templates)
     if options["check_metrics"] and not force and asked:
@@ -225,6 +234,19 @@ def _check_moved(canary: Manifest | None, names: Names) -> None:
                 f"{names.canary} has {old} for {what}, and cannot move to {new}: Flagger would leave what it made behind;"
                 " take it off with state: absent first"
             )
+
+
+def _check_changed(cluster: Cluster, facts: Facts, current: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for a change of a living Canary by which requests would be lost; ``whole`` is its spec after it."""
+    names = facts.names
+    before, after = current.get("service") or {}, whole.get("service") or {}
+    check_provider_kept(names, provider_of(current, facts.settings), facts.provider, phase_of(facts.canary), facts.route)
+    check_ports_kept(names, facts.workload, before, after)
+    if before.get("targetPort") != after.get("targetPort"):
+        primary = found(cluster, names.primary)
+        if primary is not None:
+            # It has the requests, and may be older than the workload.
+            check_port(primary, after, None)
 
 
 def _check_flagger(ref: Ref, settings: Settings | None, looked: bool) -> None:
@@ -278,11 +300,19 @@ def _check_takeover(cluster: Cluster, facts: Facts) -> None:
     if facts.route is not None and not is_owned(facts.route, facts.canary):
         check_route(facts.route, names, facts.spec)
     scaler = autoscaler_of(cluster, names.workload)
-    if scaler is not None and (facts.spec.get("autoscalerRef") or {}).get("name") != metadata(scaler)["name"]:
-        name = metadata(scaler)["name"]
+    if scaler is None:
+        return
+    owners = metadata(scaler).get("ownerReferences") or []
+    # One that KEDA has made is its own business, and goes by the name of what it was made for.
+    kind, name = next(
+        (("ScaledObject", str(owner["name"])) for owner in owners if owner.get("kind") == "ScaledObject"),
+        ("HorizontalPodAutoscaler", str(metadata(scaler)["name"])),
+    )
+    given = facts.spec.get("autoscalerRef") or {}
+    if (given.get("kind"), given.get("name")) != (kind, name):
+        beside = f" and autoscaler_kind: {kind}" if kind == "ScaledObject" else ""
         raise InvalidRequest(
-            f"HorizontalPodAutoscaler {names.namespace}/{name} scales {names.workload}, and the primary would stay as it is; set"
-            f" autoscaler: {name}"
+            f"{kind} {names.namespace}/{name} scales {names.workload}, and the primary would stay as it is; set autoscaler: {name}{beside}"
         )
 
 
@@ -291,8 +321,8 @@ def _check_references(cluster: Cluster, facts: Facts) -> None:
     spec, names = facts.spec, facts.names
     wanted: list[tuple[str, Ref]] = []
     scaler = spec.get("autoscalerRef") or {}
-    if scaler.get("kind") == "HorizontalPodAutoscaler":
-        wanted.append(("autoscaler", Ref("HorizontalPodAutoscaler", names.namespace, scaler["name"])))
+    if scaler.get("kind") in ("HorizontalPodAutoscaler", "ScaledObject"):
+        wanted.append(("autoscaler", Ref(scaler["kind"], names.namespace, scaler["name"])))
     if spec.get("ingressRef"):
         wanted.append(("ingress", Ref("Ingress", names.namespace, spec["ingressRef"]["name"])))
     if facts.provider.startswith("gatewayapi"):
@@ -494,7 +524,8 @@ class Takeover:
 
     def _record(self) -> str:
         """Return what is noted of the time before Flagger."""
-        return as_note(record(self.facts.workload, self._service, self._route))
+        scaler = found(self.cluster, self.facts.names.scaler(self.facts.spec))
+        return as_note(record(self.facts.workload, self._service, self._route, scaler))
 
     def make(self) -> list[str]:
         """Take the workload over; raise WaitFailed where that stops half-way, with the requests on a version that works."""

@@ -79,6 +79,7 @@ KINDS: dict[str, Kind] = {
         Kind("PrometheusRule", "monitoring.coreos.com/v1", "prometheusrules"),
         Kind("ReplicaSet", "apps/v1", "replicasets"),
         Kind("ResourceQuota", "v1", "resourcequotas"),
+        Kind("ScaledObject", "keda.sh/v1alpha1", "scaledobjects"),
         Kind("Secret", "v1", "secrets"),
         Kind("Service", "v1", "services"),
         Kind("StatefulSet", "apps/v1", "statefulsets"),

@@ -2,7 +2,8 @@
 """A workload leaves Flagger without a lost request: it gets the primary's template and pods, the requests, and only then Flagger's go.
 
 The order is: suspend the Canary, let the target be what the primary is and wait for its pods, turn the Service back, turn the route
-back, and delete the Canary, with which everything goes that Flagger made. Each step looks at what there is, so a killed run goes on.
+back, look at all of it once more, and delete the Canary, with which everything goes that Flagger made. Each step looks at what there is,
+so a killed run goes on, and so a look of Flagger's that was under way when it was suspended undoes nothing.
 Flagger's own way (``revertOnDeletion``) brings back neither the template nor an HTTPRoute, and it does not wait: it is switched off.
 """
 
@@ -19,21 +20,27 @@ from .flagging import (
     NO_KIND,
     await_endpoints,
     await_gone,
+    await_object,
     drop_templates,
     find_flagger,
     found,
+    listed,
     noted,
     pause,
     phase_of,
     turned,
 )
-from .model import JSON_PATCH, Change, Cluster, Manifest, Ref, Result, annotations, labels, metadata
-from .plan.flagger import BEFORE, LEAVABLE, QUIET_PHASES, SUSPENDED, Names, Settings, parsed, provider_of
+from .model import JSON_PATCH, WORKLOAD_KINDS, Change, Cluster, Manifest, Query, Ref, Result, annotations, labels, metadata
+from .plan.flagger import BEFORE, LEAVABLE, QUIET_PHASES, SUSPENDED, Names, Settings, look_seconds, parsed, provider_of
+from .plan.rollout import is_ready
 from .plan.takeover import (
     Back,
+    Led,
     disowned,
     is_owned,
+    newer_of,
     notes_before,
+    paused_before,
     references,
     replicas_of,
     route_before,
@@ -45,6 +52,10 @@ from .run import Progress, settle
 from .waiting import require, wait_for_rollout
 
 FINALIZER = "finalizer.flagger.app"
+SKIPPED = "object is suspended"
+"""What Flagger says in an Event at each look at a Canary that is suspended: the look before has ended then."""
+MOST_ROUNDS = 5
+"""How many times all is looked at again, where somebody turns it back meanwhile."""
 
 
 def drop_canary(options: Mapping[str, Any], cluster: Cluster, check: bool, progress: Progress) -> Result:
@@ -102,8 +113,25 @@ class Leaving:
         self.label, self.value = selector_label(self.workload, known)
         self.copies = self._copies(force)
         self.back: Back = way_back(self.primary, self.workload, self.before, self.label, self.value, self.copies)
+        self.scaler_ref = self.names.scaler(spec)
+        self.scaler = found(cluster, self.scaler_ref)
+        self.led = self._led()
         self._owned_service = self.service is not None and is_owned(self.service, canary)
         self._owned_route = self.route is not None and is_owned(self.route, canary)
+
+    def _led(self) -> Led | None:
+        """Return what the Service gets back, None where there is none."""
+        if self.service is None:
+            return None
+        template = self.back.template or (self.workload.get("spec") or {}).get("template") or {}
+        after = {**self.workload, "spec": {**(self.workload.get("spec") or {}), "template": template}}
+        others = [
+            {**item, "kind": kind}
+            for kind in WORKLOAD_KINDS
+            for item in listed(self.cluster, Query(kind, self.ref.namespace)) or []
+            if (kind, metadata(item).get("name")) != (self.names.kind, self.names.target)
+        ]
+        return service_before(self.service, self.before, self.label, self.value, after, others)
 
     def _copies(self, force: bool) -> dict[str, str]:
         """Return {copy: original} of the ConfigMaps and Secrets that the primary has copies of.
@@ -148,6 +176,8 @@ class Leaving:
     def _said(self) -> list[str]:
         """Return what is done, in sentences."""
         names, said = self.names, []
+        if self.scaler is not None and paused_before(self.scaler, self.before):
+            said.append(f"let {self.scaler_ref} scale {names.workload} again, which Flagger had paused")
         if self.back.is_new:
             said.append(f"gave {names.workload} the pod template of {names.primary.name}")
         have, want = replicas_of(self.workload), self.back.replicas
@@ -155,11 +185,13 @@ class Leaving:
             noted_before = self.before.get("replicas")
             beside = f" (before Flagger it had {noted_before})" if noted_before not in (None, want) else ""
             said.append(f"scaled {names.workload} from {have} to {want}{beside}, and waited for its pods")
-        if self.service is not None and (not self._owned_service or self.keep):
-            said.append(f"turned {names.apex} back to {names.workload}")
+        if self.led is not None and (not self._owned_service or self.keep):
+            said.append(f"turned {names.apex} back to {names.workload}{f': {self.led.why}' if self.led.why else ''}")
         if self.route_ref is not None and self.route is not None:
             if not self._owned_route:
-                said.append(f"gave {self.route_ref} back what it was")
+                newer = newer_of(self.route, self.before, names)
+                beside = f", with {', '.join(newer)} that it has got since" if newer else ""
+                said.append(f"gave {self.route_ref} back what it was{beside}")
             elif self.keep:
                 said.append(f"kept {self.route_ref}, which Flagger made: it leads to {names.apex} now")
             else:
@@ -177,26 +209,53 @@ class Leaving:
         """Take the workload off Flagger; raise what hinders it, with the requests where they were."""
         said = self._said()
         self._suspend()
+        for _round in range(MOST_ROUNDS):
+            if not self._lead_back():
+                break
+            self._look_again()
+        else:
+            raise WaitFailed(
+                f"{self.names.apex}, its route or {self.names.workload} was turned back by somebody {MOST_ROUNDS} times; see who else"
+                f" writes to them. {self.ref} is suspended, and {self.names.primary.name} is there: run this again to go on",
+                changed=True,
+            )
+        self._delete()
+        self._give_selector_back()
+        return said
+
+    def _lead_back(self) -> bool:
+        """Let the target be what the primary is, and have the requests; return whether anything was to be changed."""
         try:
-            self._fill_target()
+            self._resume()
+            changed = self._fill_target()
+            self._check_pods()
         except DeliveryError as error:
+            where = self.names.target if self._serves() else self.names.primary.name
             raise type(error)(
-                f"{error.message}; the requests still go to {self.names.primary.name}, and {self.ref} is suspended: run this again to"
-                " go on",
+                f"{error.message}; the requests go to {where}, and {self.ref} is suspended: run this again to go on",
                 error.reason,
                 **{**error.details, "changed": True},
             ) from None
         if self._turn_service():
+            changed = True
             await_endpoints(self.cluster, self.names.apex, self.names.workload, f"{self.label}={self.value}", self._left())
             pause(self.drain, f"gives routers {self.drain:g} s to hear of the Service", self.progress)
         if self._turn_route():
+            changed = True
             pause(self.drain, f"gives routers {self.drain:g} s to hear of the route", self.progress)
-        self._delete()
-        return said
+        return changed
+
+    def _look_again(self) -> None:
+        """Read what is there by now."""
+        self.workload = {**require(self.cluster, self.names.workload), "kind": self.names.kind}
+        self.service = found(self.cluster, self.names.apex)
+        self.route = found(self.cluster, self.route_ref)
 
     def _suspend(self) -> None:
         """Stop Flagger: it would take the target's new template for a release."""
         self.progress(f"suspends {self.ref}")
+        looks = Query("Event", self.ref.namespace, fields=f"involvedObject.kind=Canary,involvedObject.name={self.ref.name}")
+        told = {_event(event) for event in listed(self.cluster, looks) or []}
 
         def plan(canary: Manifest) -> Change:
             spec = {**(canary.get("spec") or {}), "suspend": True, "revertOnDeletion": False}
@@ -208,12 +267,52 @@ class Leaving:
             )
 
         change, _canary = settle(self.cluster, self.ref, plan, False)
-        if change.changed:
-            # A step of Flagger that has just begun ends by its own; it takes a moment.
-            time.sleep(1.0)
+        if change.changed and not (self.canary.get("spec") or {}).get("suspend"):
+            self._await_look(looks, told)
 
-    def _fill_target(self) -> None:
-        """Give the target the primary's template and pods, and wait until they are ready."""
+    def _await_look(self, looks: Query, told: set[tuple[str, str]]) -> None:
+        """Return when Flagger has looked at the Canary and found it suspended: a look that was under way has ended then.
+
+        Flagger's Events may not be readable, and Kubernetes drops some: the wait has its end, and what such a look would undo is seen.
+        """
+        seconds = min(look_seconds(self.canary.get("spec") or {}, phase_of(self.canary) in QUIET_PHASES), self._left())
+        self.progress(f"waits up to {seconds:g} s for a look of Flagger's that is under way")
+
+        def is_skipped(event: Manifest) -> bool:
+            return SKIPPED in str(event.get("message")) and _event(event) not in told
+
+        try:
+            seen = await_object(self.cluster, looks, is_skipped, seconds)
+        except Forbidden:
+            # What a look takes while no release is under way.
+            seen = None
+            time.sleep(1.0)
+        if seen is None:
+            self.progress("Flagger has not said that it found it suspended; goes on, and looks again in the end")
+
+    def _resume(self) -> None:
+        """Let KEDA scale the target again: Flagger has paused that at no pods."""
+        if self.scaler_ref is None or self.scaler is None:
+            return
+
+        def plan(scaler: Manifest) -> Change:
+            body = noted(scaler, paused_before(scaler, self.before))
+            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(scaler).get("resourceVersion")}
+            return Change({}, {}, [guard, *body] if body else None, JSON_PATCH)
+
+        settle(self.cluster, self.scaler_ref, plan, False)
+
+    def _check_pods(self) -> None:
+        """Raise WaitFailed where the selector that the Service gets finds no pod that is ready."""
+        if self.led is None:
+            return
+        selector = ",".join(f"{key}={text}" for key, text in sorted(self.led.selector.items()))
+        pods = self.cluster.list(Query("Pod", self.ref.namespace, selector)).items
+        if not any(is_ready(pod) and not metadata(pod).get("deletionTimestamp") for pod in pods):
+            raise WaitFailed(f"{self.names.workload} has no ready pod with {selector}, by which {self.names.apex} would find it")
+
+    def _fill_target(self) -> bool:
+        """Give the target the primary's template and pods, and wait until they are ready; return whether anything was changed."""
         names = self.names
         self.progress(f"lets {names.workload} be what {names.primary.name} is")
 
@@ -228,21 +327,25 @@ class Leaving:
             guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(workload).get("resourceVersion")}
             return Change({}, {}, [guard, *body] if body else None, JSON_PATCH)
 
-        settle(self.cluster, names.workload, plan, False, self.workload)
+        change, _workload = settle(self.cluster, names.workload, plan, False, self.workload)
         wait_for_rollout(self.cluster, names.workload, self._left(), progress=self.progress)
+        return change.changed
 
     def _may_scale(self, workload: Manifest) -> bool:
         """Return whether the number of the target's pods is still ours to set: once it has the requests it is not."""
+        return not (self._serves() and (replicas_of(workload) or 0) > 0)
+
+    def _serves(self) -> bool:
+        """Return whether the Service led to the target when it was last looked at."""
         selector = ((self.service or {}).get("spec") or {}).get("selector") or {}
-        serves = self.service is not None and selector.get(self.label) == self.value
-        return not (serves and (replicas_of(workload) or 0) > 0)
+        return selector.get(self.label) == self.value
 
     def _turn_service(self) -> bool:
         """Turn the Service back to the target; return whether anything was changed."""
-        service, names = self.service, self.names
-        if service is None:
+        names, led = self.names, self.led
+        if self.service is None or led is None:
             return False
-        wanted = service_before(service, self.before, self.label, self.value)
+        wanted = {"selector": dict(led.selector), "ports": list(led.ports)}
         self.progress(f"turns {names.apex} back to {names.workload}")
         change, after = settle(
             self.cluster, names.apex, lambda present: turned(names.apex, present, _with_node_ports(present, wanted)), False
@@ -291,6 +394,23 @@ class Leaving:
 
         settle(self.cluster, ref, plan, False, manifest)
 
+    def _give_selector_back(self) -> None:
+        """Give the Service the selector that it had, where that would have found the primary's pods too."""
+        if self.led is None or self.led.later is None or (self._owned_service and not self.keep):
+            return
+        later, names = self.led.later, self.names
+        self.progress(f"waits for the pods of {names.primary} to go")
+        primary = Query("Pod", names.namespace, f"{self.label}={self.value}-primary")
+        while any(is_ready(pod) and not metadata(pod).get("deletionTimestamp") for pod in self.cluster.list(primary).items):
+            if time.monotonic() > self.deadline:
+                raise WaitFailed(
+                    f"pods of {names.primary} are there yet after {self.timeout:g} s, and {names.apex} keeps the selector"
+                    f" {self.label}={self.value}, by which it leads to {names.workload} alone",
+                    changed=True,
+                )
+            time.sleep(0.5)
+        settle(self.cluster, names.apex, lambda present: turned(names.apex, present, {"selector": dict(later)}), False)
+
     def _delete(self) -> None:
         """Delete the Canary, and wait until the primary is gone where that is asked for."""
         self.progress(f"deletes {self.ref}")
@@ -317,6 +437,11 @@ class Leaving:
     def _left(self) -> float:
         """Return the seconds that are left."""
         return max(1.0, self.deadline - time.monotonic())
+
+
+def _event(event: Manifest) -> tuple[str, str]:
+    """Return what tells an Event from what it was before: one that comes again is counted up."""
+    return str(metadata(event).get("name")), str(metadata(event).get("resourceVersion"))
 
 
 def _with_node_ports(service: Manifest, wanted: Mapping[str, Any]) -> dict[str, Any]:

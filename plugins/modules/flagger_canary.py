@@ -18,9 +18,19 @@ description:
     primary is ready, routers get O(drain) seconds, and then Flagger goes on.
   - What there was before - replicas, the Service's selector and ports, the route - is noted on the Canary as the annotation
     C(progressive.delivery/canary-before).
+  - A Canary whose workload is under Flagger keeps its workload, its Service with the ports and their names, and its provider, since Flagger
+    would take the old port away at once, and leave the old route behind. Take the workload off with O(state=absent), then make the Canary
+    anew. Another provider is safe, and taken, where it writes the same object (V(gatewayapi:v1), V(gatewayapi:v1beta1)), and from
+    V(kubernetes) where there is no route of the new one yet. All else may change at any time.
   - With O(state=absent) the workload leaves Flagger without a lost request. It gets the pod template and the number of pods of the
     primary, then the Service and the route lead to it as they did before, then the Canary goes and with it all that Flagger made.
-    Flagger's own C(revertOnDeletion) brings back neither the template nor an HTTPRoute - which then leads to nothing -, so it is
+  - What was noted may be old by then. A selector that would not find the target's pods any more, or those of others too, is not put back,
+    and neither are ports that the pods do not have any more; RV(actions) tells what the Service got. Hosts and Gateways that a route has
+    got since, it keeps. A ScaledObject of KEDA, which Flagger has paused at no pods, scales the workload again.
+  - Flagger cannot be stopped in the middle of a look at the Canary. On the way out such a look is waited for as long as Flagger may tell
+    of it - up to 17 seconds, or in the middle of a release (O(force)) its interval and the timeouts of its webhooks, 120 seconds at most.
+    Before the Canary is deleted, the workload, the Service and the route are looked at once more.
+  - Flagger's own C(revertOnDeletion) brings back neither the template nor an HTTPRoute - which then leads to nothing -, so it is
     switched off for that.
   - A run that was killed is run again with the same options, and goes on.
 extends_documentation_fragment:
@@ -48,6 +58,7 @@ options:
     description:
       - What does the routing - V(istio), V(gatewayapi:v1), V(traefik), V(nginx), V(contour), V(kubernetes) or another one of Flagger's.
       - The default is the one that Flagger was started with. Another one does as well, as long as the cluster has its kinds.
+      - A Canary whose workload is under Flagger keeps it; see above.
     type: str
   metrics_server:
     description: Address of the Prometheus for Flagger's own metrics. The default is the one that Flagger was started with.
@@ -55,7 +66,9 @@ options:
   service_name:
     description:
       - Name of the Service by which requests come, and of the route. The default is the name of the workload.
-      - One that is there is taken over. Flagger would take away ports that it does not write, so they are refused.
+      - A Service that is there is taken over. Flagger would take away ports that it does not write, so they are refused.
+      - A route that is there is taken over. Flagger replaces it by one rule of its own, so what this would lose is refused - a host, a
+        Gateway, a match, a filter, a timeout, a rule that leads elsewhere -, with the option that keeps it.
     type: str
   port:
     description: Port of the Service. Needed with O(state=present).
@@ -83,7 +96,7 @@ options:
     type: list
     elements: dict
   hosts:
-    description: Host names of the route.
+    description: Host names of the route. An HTTPRoute without them is for all hosts of its Gateways.
     type: list
     elements: str
   request_timeout:
@@ -118,7 +131,9 @@ options:
     description: C(labels) and C(annotations) of the Service of the canary.
     type: dict
   autoscaler:
-    description: Name of the autoscaler of the workload; Flagger makes one like it for the primary.
+    description:
+      - Name of the autoscaler of the workload; Flagger makes one like it for the primary.
+      - It pauses a ScaledObject of the workload itself at no pods between releases.
     type: str
   autoscaler_kind:
     description: Kind of the autoscaler; V(ScaledObject) is KEDA's.
@@ -221,7 +236,9 @@ options:
     type: bool
     default: true
   check_webhooks:
-    description: Ask whether the Service of each webhook answers, through the API server, at C(/healthz).
+    description:
+      - Ask whether the Service of each webhook answers, through the API server, at C(/healthz), where the Canary is new or has other
+        webhooks than before. A run that changes none of them does not depend on their receivers.
     type: bool
     default: true
   keep_route:
@@ -330,7 +347,7 @@ after:
   type: dict
   sample: {spec: {provider: "gatewayapi:v1", analysis: {interval: 1m, stepWeight: 20}}}
 phase:
-  description: The phase of the Canary, as far as it was waited for.
+  description: The phase of the Canary, as far as it was waited for; in check mode the one that the run would return.
   returned: success
   type: str
   sample: Initialized

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils import flagging, unflagging
+from ansible_collections.progressive.delivery.plugins.module_utils.errors import NotFound
+from ansible_collections.progressive.delivery.plugins.module_utils.model import MERGE_PATCH, Query
 from ansible_collections.progressive.delivery.plugins.module_utils.waiting import wait_for_rollout
 from ansible_collections.progressive.delivery.plugins.modules import flagger_canary, flagger_gate, set_image
 from support.flagged import GATEWAY, ISTIO, LOADTESTER, PROMETHEUS, Flagged
@@ -20,9 +22,6 @@ from support.releasing import changed, released
 from support.routed import IMAGE, Provider
 
 pytestmark = pytest.mark.cluster
-
-# Seconds that a request may take: more than a machine with much to do stalls for, less than a router waits for a pod that is gone.
-PATIENCE = 20
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_a_workload_comes_and_leaves_and_no_request_is_lost(flagged: Flagged, pr
     options = flagged.canary(provider)
     foreseen = well(flagged.step(flagger_canary, check=True, **options))
     assert flagged.state(provider) == before and not flagged.exists("Canary", "web")
-    with flagged.traffic_at(provider.router, timeout=PATIENCE) as traffic:
+    with flagged.traffic_at(provider.router) as traffic:
         come = well(flagged.step(flagger_canary, **options))
         assert come["phase"] == "Initialized" and come["actions"] == foreseen["actions"]
         assert flagged.get("Deployment", "web")["spec"]["replicas"] == 0
@@ -75,7 +74,7 @@ def test_what_leaves_after_a_failed_release_is_the_version_that_had_the_requests
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, webhooks=hooks)))
     refused = flagged.step(flagger_gate, name="web", gate="rollback")
     assert refused["failed"] and "there is no release to take back" in refused["msg"]
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         well(flagged.step(set_image, name="web", images={"app": f"{IMAGE}:2.0.0"}))
         flagged.until("Progressing")
         well(flagged.step(flagger_gate, name="web", gate="rollback"))
@@ -94,7 +93,7 @@ def test_a_release_waits_at_its_gate_until_it_is_opened(flagged: Flagged) -> Non
     hooks = [{"name": "promote", "type": "confirm-promotion", "url": f"{LOADTESTER}/gate/check"}]
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, webhooks=hooks)))
     well(flagged.step(set_image, name="web", images={"app": f"{IMAGE}:2.0.0"}))
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         flagged.until("WaitingPromotion", timeout=180)
         looked = well(flagged.step(flagger_gate, name="web", state="checked"), changed=False)
         assert looked["open"] is False and looked["webhooks"] == ["promote"]
@@ -116,7 +115,7 @@ def test_what_would_do_harm_is_refused_and_nothing_is_written(flagged: Flagged) 
     for given, sentence in (
         ({"target": "nope"}, "Deployment"),
         ({"target_port": "grpc"}, "have no port grpc"),
-        ({"hosts": []}, "which Flagger would take away; add it to hosts"),
+        ({"hosts": []}, "the requests for every other one; add it to hosts"),
         ({"provider": "contour"}, "this cluster has no kinds of projectcontour.io"),
         ({"gateway_refs": [{"name": "nope"}]}, "does not exist"),
         ({"webhooks": [{"name": "a", "url": "http://nope.flagger-system/"}]}, "Service flagger-system/nope does not exist"),
@@ -133,13 +132,103 @@ def test_a_route_that_flagger_made_stays_where_it_is_asked_for(flagged: Flagged)
     """Without a route of its own the application gets Flagger's, and keeps it."""
     well(flagged.step(flagger_canary, **flagged.canary(GATEWAY)))
     flagged.answers(GATEWAY, "1.0.0")
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    for given, sentence in (({"provider": "istio"}, "leave its HTTPRoute as it is"), ({"port": 8080}, "would take port 80 away")):
+        refused = flagged.step(flagger_canary, **flagged.canary(GATEWAY, **given))
+        assert refused["failed"] and sentence in refused["msg"] and "state: absent" in refused["msg"]
+    with flagged.traffic_at("traefik") as traffic:
         gone = well(flagged.step(flagger_canary, name="web", state="absent"))
     assert traffic.seen["failed"] == 0, traffic.seen
     assert any(action.startswith("kept HTTPRoute") for action in gone["actions"])
     route = flagged.read("HTTPRoute")
     assert "ownerReferences" not in route["metadata"]
     assert [entry["name"] for entry in route["spec"]["rules"][0]["backendRefs"]] == ["web"]
+
+
+def test_what_its_owner_has_changed_meanwhile_is_not_put_back(flagged: Flagged) -> None:
+    """A selector that would find no pod any more, and a host that has come since; the selector that also finds the primary is put back."""
+    flagged.lead(GATEWAY)
+    both = {"app": "web", "tier": "front"}
+    body = {"spec": {"template": {"metadata": {"labels": both}}}}
+    flagged.cluster.patch(flagged.ref("Deployment", "web"), body, MERGE_PATCH)
+    wait_for_rollout(flagged.cluster, flagged.ref("Deployment", "web"), 60)
+    flagged.cluster.patch(flagged.ref("Service", "web"), {"spec": {"selector": {"app": None, "tier": "front"}}}, MERGE_PATCH)
+    with flagged.traffic_at("traefik") as traffic:
+        well(flagged.step(flagger_canary, **flagged.canary(GATEWAY)))
+        host = f"more.{flagged.host}"
+        well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, hosts=[flagged.host, host])))
+        deadline = time.monotonic() + 30
+        while flagged.read("HTTPRoute")["spec"]["hostnames"] != [flagged.host, host]:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        gone = well(flagged.step(flagger_canary, name="web", state="absent"))
+        assert f"gave HTTPRoute {flagged.namespace}/web back what it was, with host {host} that it has got since" in gone["actions"]
+        assert flagged.get("Service", "web")["spec"]["selector"] == {"tier": "front"}
+        assert flagged.read("HTTPRoute")["spec"]["hostnames"] == [flagged.host, host]
+
+        well(flagged.step(flagger_canary, **flagged.canary(GATEWAY, hosts=[flagged.host, host], skip_analysis=True)))
+        # A release without the label by which the Service found the pods.
+        body = {"spec": {"template": {"metadata": {"labels": {"tier": "back"}}}}}
+        flagged.cluster.patch(flagged.ref("Deployment", "web"), body, MERGE_PATCH)
+        flagged.until("Succeeded", timeout=180)
+        gone = well(flagged.step(flagger_canary, name="web", state="absent"))
+    assert traffic.seen["failed"] == 0, traffic.seen
+    assert any("(tier=front) finds no pods of Deployment" in action for action in gone["actions"]), gone
+    assert flagged.get("Service", "web")["spec"]["selector"] == {"app": "web"}
+
+
+def serves(shop: Flagged) -> bool:
+    """Return whether the cluster knows ScaledObjects by now."""
+    try:
+        shop.cluster.list(Query("ScaledObject", shop.namespace))
+    except NotFound:
+        return False
+    return True
+
+
+@pytest.fixture
+def keda(flagger: str) -> Iterator[None]:
+    """Let the cluster have the kind ScaledObject, as far as Flagger and we use it; nothing scales by it."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    spec = {
+        "group": "keda.sh",
+        "scope": "Namespaced",
+        "names": {"kind": "ScaledObject", "plural": "scaledobjects", "singular": "scaledobject", "listKind": "ScaledObjectList"},
+        "versions": [{"name": "v1alpha1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+    }
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": spec,
+    }
+    with Flagged(flagger) as shop:
+        shop.cluster._json("POST", path, body=definition)
+        try:
+            deadline = time.monotonic() + 30
+            while not serves(shop):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield
+        finally:
+            shop.cluster._json("DELETE", f"{path}/scaledobjects.keda.sh")
+
+
+def test_what_flagger_has_paused_scales_again_when_the_workload_has_left(keda: None, flagged: Flagged) -> None:
+    target = {"scaleTargetRef": {"name": "web"}, "triggers": [{"type": "cpu", "metadata": {"value": "60"}}]}
+    flagged.create({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "web"}, "spec": target})
+    flagged.lead(GATEWAY)
+    before = flagged.state(GATEWAY)
+    options = flagged.canary(GATEWAY, autoscaler="web", autoscaler_kind="ScaledObject")
+    with flagged.traffic_at("traefik") as traffic:
+        well(flagged.step(flagger_canary, **options))
+        assert flagged.get("ScaledObject", "web")["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "0"}
+        assert flagged.exists("ScaledObject", "web-primary")
+        gone = well(flagged.step(flagger_canary, name="web", state="absent"))
+    assert traffic.seen["failed"] == 0, traffic.seen
+    assert gone["actions"][0].startswith("let ScaledObject")
+    assert "autoscaling.keda.sh/paused-replicas" not in (flagged.get("ScaledObject", "web")["metadata"].get("annotations") or {})
+    assert flagged.state(GATEWAY) == before
 
 
 class Killed(Exception):
@@ -156,7 +245,7 @@ def test_a_takeover_that_was_killed_is_gone_on_with(flagged: Flagged, where: str
     flagged.lead(GATEWAY)
     before = flagged.state(GATEWAY)
     options = flagged.canary(GATEWAY, skip_analysis=True)
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(flagging.Takeover, where, killed)
             flagged.step(flagger_canary, **options)
@@ -185,7 +274,7 @@ def test_a_daemonset_behind_a_service_alone_comes_and_leaves(flagged: Flagged) -
     template = flagged.get("DaemonSet", "web")["spec"]["template"]
     options = {"name": "web", "target_kind": "DaemonSet", "provider": "kubernetes", "port": 80, "target_port": "http", "iterations": 2}
     address = flagged.get("Service", "web")["spec"]["clusterIP"]
-    with Traffic(flagged, f"http://{address}/", 200, PATIENCE) as traffic:
+    with Traffic(flagged, f"http://{address}/", 200, 3) as traffic:
         well(flagged.step(flagger_canary, interval="10s", wait_timeout=180, **options))
         well(flagged.step(flagger_canary, interval="10s", **options), changed=False)
         flagged.without_pods("app=web")
@@ -199,7 +288,7 @@ def test_commands_of_the_guide_run_as_they_stand(flagged: Flagged, tmp_path: Pat
     flagged.lead(GATEWAY)
     before = flagged.state(GATEWAY)
     places = (("name: public", "name: traefik"), ("namespace: gateways", "namespace: traefik"), ("shop.example.com", "shop.example"))
-    with flagged.traffic_at("traefik", timeout=PATIENCE) as traffic:
+    with flagged.traffic_at("traefik") as traffic:
         follow("flagger_adopt.md", flagged, tmp_path, places)
     assert traffic.seen["failed"] == 0, traffic.seen
     assert flagged.state(GATEWAY) == before

@@ -80,8 +80,8 @@ class Followed(Application):
         return f"{self.namespace}.example.com"
 
     def users(self, rate: float = 200, **headers: str) -> Traffic:
-        """Return continuous traffic to the host; a client on a machine that is busy has patience."""
-        return self.traffic_at(self.router, rate, 10, **headers)
+        """Return continuous traffic to the host."""
+        return self.traffic_at(self.router, rate, **headers)
 
     def begin(self, router: str = "traefik", timeout: float = 120, **analysis: Any) -> None:
         """Make Deployment and Canary, and wait until Flagger has given the traffic to the primary and the host answers."""

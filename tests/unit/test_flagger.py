@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.progressive.delivery.plugins.module_utils import flagging
 from ansible_collections.progressive.delivery.plugins.module_utils.errors import Conflict, InvalidRequest, Unavailable, WaitFailed
 from ansible_collections.progressive.delivery.plugins.module_utils.model import Answer, Ref
-from ansible_collections.progressive.delivery.plugins.module_utils.plan import canary_metrics, flagger, gates, takeover
+from ansible_collections.progressive.delivery.plugins.module_utils.plan import canary_metrics, flagger, flagger_routes, gates, takeover
 from ansible_collections.progressive.delivery.plugins.module_utils.run import header_secrets, perform
 from ansible_collections.progressive.delivery.plugins.modules import flagger_canary, flagger_gate
 from support.fake import FakeCluster
@@ -64,7 +64,7 @@ def controller(*flags: str, name: str = "flagger", ready: int = 1) -> dict[str, 
 def shop(*more: dict[str, Any]) -> FakeCluster:
     """Return a cluster with Flagger, and a Deployment with its Service."""
     cluster = FakeCluster(controller("-mesh-provider=istio", "-metrics-server=http://prometheus:9090"), deployment(), service())
-    cluster.groups += ["flagger.app", "networking.istio.io"]
+    cluster.groups += ["flagger.app", "keda.sh", "networking.istio.io"]
     for manifest in more:
         cluster.put(copy.deepcopy(manifest))
     return cluster
@@ -393,26 +393,117 @@ def test_references_that_lead_nowhere_are_refused() -> None:
     assert "Gateway.networking.istio.io edge/public, which gateways names, does not exist" in wanted
 
 
-def test_a_route_that_is_there_loses_no_host_and_no_rule() -> None:
-    spec = {"service": {"port": 80, "hosts": ["a.example"], "gatewayRefs": [{"name": "public", "namespace": "edge"}]}, "analysis": {}}
+def kept_route(kind: str, spec: dict[str, Any], **given: Any) -> str:
+    """Return the sentence by which a takeover of a route is refused, empty where it is not; ``given`` is what spec.service has beside."""
+    service = {"port": 80, "hosts": ["a.example"], **given}
+    route = {"kind": kind, "metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
+    try:
+        flagger_routes.check_route(route, NAMES, {"service": service, "analysis": {}})
+    except InvalidRequest as error:
+        return error.message
+    return ""
 
-    def route(**given: Any) -> dict[str, Any]:
-        base = {
-            "hostnames": ["a.example"],
-            "parentRefs": [{"name": "public", "namespace": "edge"}],
-            "rules": [{"backendRefs": [{"name": "web"}]}],
-        }
-        return {"kind": "HTTPRoute", "metadata": {"name": "web", "namespace": "shop"}, "spec": {**base, **given}}
 
-    takeover.check_route(route(), NAMES, spec)
-    for given, sentence in (
-        ({"hostnames": ["a.example", "b.example"]}, "has host b.example"),
-        ({"parentRefs": [{"name": "inner"}]}, "belongs to Gateway inner"),
-        ({"rules": [{"backendRefs": [{"name": "api"}]}]}, "leads to api too"),
-        ({"rules": [{"backendRefs": [{"name": "web"}]}, {"backendRefs": [{"name": "web"}]}]}, "has 2 rules"),
+GATEWAYS = {"gatewayRefs": [{"name": "public", "namespace": "edge"}]}
+BACKEND = {"group": "", "kind": "Service", "name": "web", "port": 80, "weight": 1}
+SLASH = {"path": {"type": "PathPrefix", "value": "/"}}
+MODIFIED = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "X-A", "value": "1"}, {"name": "B", "value": "2"}]}}
+
+
+def http_route(rule: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
+    """Return the spec of an HTTPRoute with one rule, as the API server has it."""
+    base = {"hostnames": ["a.example"], "parentRefs": [{"group": "gateway.networking.k8s.io", "name": "public", "namespace": "edge"}]}
+    return {**base, "rules": [{"matches": [SLASH], "backendRefs": [BACKEND], **(rule or {})}], **given}
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "sentence"),
+    [
+        (http_route(), {}, ""),
+        (http_route(hostnames=["a.example", "b.example"]), {}, "has host b.example, which Flagger would take away; add it to hosts"),
+        (http_route(), {"hosts": []}, "would let it take the requests for every other one; add it to hosts"),
+        (http_route(hostnames=[]), {}, "is for every host of its Gateway, and Flagger would leave it a.example alone; leave hosts out"),
+        (http_route(hostnames=[]), {"hosts": []}, ""),
+        (http_route(parentRefs=[{"name": "inner"}]), {}, "belongs to Gateway inner"),
+        (http_route({"backendRefs": [{"name": "api"}]}), {}, "leads to api too"),
+        (http_route({"backendRefs": [{"name": "web", "namespace": "other"}]}), {}, "leads to other/web too"),
+        (http_route({"backendRefs": [{**BACKEND, "port": 9000}]}), {}, "leads to port 9000 of web too"),
+        (http_route({"backendRefs": [{**BACKEND, "filters": [MODIFIED]}]}), {}, "leads to web with filters too"),
+        (http_route(rules=[{"backendRefs": [BACKEND]}, {"backendRefs": [BACKEND]}]), {}, "has 2 rules"),
+        (http_route({"matches": [{"path": {"type": "Exact", "value": "/shop"}}]}), {}, "is for path /shop, which Flagger would take away"),
+        (http_route({"matches": [{"path": {"type": "Exact", "value": "/shop"}}]}), {"match": [{"uri": {"exact": "/shop"}}]}, ""),
+        (http_route(), {"match": [{"uri": {"exact": "/shop"}}]}, "is for all requests, which Flagger would take away"),
+        (
+            http_route({"matches": [{"headers": [{"name": "X-Beta", "value": "1"}]}]}),
+            {"match": [{"headers": {"x-beta": {"exact": "1"}}}]},
+            "",
+        ),
+        (
+            http_route({"matches": [{"method": "GET"}]}),
+            {"match": [{"method": {"exact": "GET"}}, {"method": {"exact": "PUT"}}]},
+            "is not for path / with a method, which Flagger would add",
+        ),
+        (http_route({"filters": [MODIFIED]}), {}, "has a filter RequestHeaderModifier, which Flagger would take away; set headers"),
+        (http_route({"filters": [MODIFIED]}), {"headers": {"request": {"set": {"b": "2", "x-a": "1"}}}}, ""),
+        (
+            http_route({"filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/x"}}}]}),
+            {"rewrite": {"uri": "/x"}},
+            "",
+        ),
+        (http_route({"filters": [{"type": "URLRewrite", "urlRewrite": {"hostname": "b"}}]}), {"rewrite": {"uri": "/x"}}, "set rewrite"),
+        (http_route({"filters": [{"type": "RequestRedirect", "requestRedirect": {}}]}), {}, "RequestRedirect, which Flagger would take"),
+        (http_route({"timeouts": {"request": "15s"}}), {}, "has a timeout of 15s, which Flagger would take away; set request_timeout"),
+        (http_route({"timeouts": {"request": "15s"}}), {"timeout": "20s"}, ""),
+        (http_route({"retry": {"attempts": 2}}), {}, "has retry, which Flagger does not write and would take away"),
+    ],
+)
+def test_an_http_route_that_is_there_loses_nothing(spec: dict[str, Any], given: dict[str, Any], sentence: str) -> None:
+    said = kept_route("HTTPRoute", spec, **{**GATEWAYS, **given})
+    assert sentence in said if sentence else said == ""
+
+
+def virtual_service(rule: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
+    """Return the spec of a VirtualService with one rule."""
+    http = [{"route": [{"destination": {"host": "web"}}], **(rule or {})}]
+    return {"hosts": ["a.example", "web.shop.svc.cluster.local"], "gateways": ["edge/public"], "http": http, **given}
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "sentence"),
+    [
+        (virtual_service(), {}, ""),
+        (virtual_service(hosts=["b.example"]), {}, "has host b.example"),
+        (virtual_service(gateways=[]), {}, "belongs to gateway mesh"),
+        (virtual_service(tls=[{"match": []}]), {}, "has rules for tls, which Flagger would take away"),
+        (virtual_service(tcp=[{"match": []}]), {}, "has rules for tcp"),
+        (virtual_service({"route": [{"destination": {"host": "web.other.svc.cluster.local"}}]}), {}, "leads to web.other.svc"),
+        (virtual_service({"route": [{"destination": {"host": "web", "subset": "v1"}}]}), {}, "leads to subset v1 of web too"),
+        (virtual_service({"route": [{"destination": {"host": "web", "port": {"number": 9000}}}]}), {}, "leads to port 9000 of web"),
+        (virtual_service({"match": [{"uri": {"prefix": "/shop"}}]}), {}, "is for path /shop, which Flagger would take away"),
+        (virtual_service({"match": [{"uri": {"prefix": "/shop"}}]}), {"match": [{"uri": {"prefix": "/shop"}}]}, ""),
+        (virtual_service(), {"match": [{"uri": {"prefix": "/shop"}}]}, "is for all requests, which Flagger would take away"),
+        (virtual_service({"retries": {"attempts": 2}}), {}, "has retries, which Flagger would take away; set retries"),
+        (virtual_service({"retries": {"attempts": 2}}), {"retries": {"attempts": 3}}, ""),
+        (virtual_service({"rewrite": {"uri": "/x"}}), {"rewrite": {"uri": "/y"}}, "has rewrite, which Flagger would take away"),
+        (virtual_service({"fault": {"abort": {"httpStatus": 500}}}), {}, "has fault, which Flagger does not write"),
+    ],
+)
+def test_a_virtual_service_that_is_there_loses_nothing(spec: dict[str, Any], given: dict[str, Any], sentence: str) -> None:
+    said = kept_route("VirtualService", spec, **{"gateways": ["edge/public"], **given})
+    assert sentence in said if sentence else said == ""
+
+
+def test_a_traefik_service_that_is_there_loses_nothing() -> None:
+    entry = {"kind": "Service", "name": "web", "port": 80, "weight": 1}
+    assert kept_route("TraefikService", {"weighted": {"services": [entry]}}) == ""
+    for spec, sentence in (
+        ({"mirroring": {"name": "web"}}, "has no weighted services, and Flagger knows no others"),
+        ({"weighted": {"services": [entry], "sticky": {"cookie": {}}}}, "has weighted.sticky"),
+        ({"weighted": {"services": [{**entry, "scheme": "https"}]}}, "has weighted.services.scheme"),
+        ({"weighted": {"services": [entry, {**entry, "name": "api"}]}}, "leads to api too"),
+        ({"weighted": {"services": [{**entry, "port": 8080}]}}, "leads to port 8080 of web too"),
     ):
-        with pytest.raises(InvalidRequest, match=sentence):
-            takeover.check_route(route(**given), NAMES, spec)
+        assert sentence in kept_route("TraefikService", spec)
 
 
 # -- Metrics and webhooks --------------------------------------------------------------------------------------------
@@ -545,6 +636,48 @@ def test_a_canary_does_not_move_to_another_workload() -> None:
         flagger_canary.execute(options(target="other"), shop(kept(), deployment("other")), False)
 
 
+def test_a_living_canary_changes_no_port_by_which_requests_come() -> None:
+    two = deployment(ports=[{"name": "http", "containerPort": 9898}, {"name": "admin", "containerPort": 9797}])
+    for asked, sentence in (
+        (
+            {"port": 8080},
+            "would take port 80 away from Service shop/web at once, and write port 8080; take the workload off with state: absent",
+        ),
+        ({"port_name": "web"}, 'call port 80 of Service shop/web "web" and not "http"'),
+        ({"service_name": "other"}, "cannot move to Service shop/other"),
+    ):
+        assert sentence in refusal(shop(kept()), **asked)
+        assert sentence in refusal(shop(kept()), force=True, **asked)
+    assert "would take port 9797 away" in refusal(shop(kept(port_discovery=True), two), port_discovery=False)
+    assert flagger_canary.execute(options(port_discovery=True), shop(kept(), two), True).changed
+    # The primary has the requests: its pods must have the port.
+    assert "pods of Deployment shop/web-primary have no port admin" in refusal(
+        shop(kept(), two, as_primary(deployment())), target_port="admin"
+    )
+    assert flagger_canary.execute(options(target_port="admin"), shop(kept(), two, as_primary(two)), True).changed
+
+
+def test_a_living_canary_leaves_no_route_behind() -> None:
+    route = {"kind": "VirtualService", "metadata": {"name": "web", "namespace": "shop"}, "spec": {}}
+    gateway = {"kind": "Gateway.gateway.networking.k8s.io", "metadata": {"name": "public", "namespace": "shop"}}
+    for old, new, cluster, sentence in (
+        ("istio", "kubernetes", shop(kept(provider="istio"), route), "would leave its VirtualService as it is, leading to web-primary"),
+        ("nginx", "istio", shop(kept(provider="nginx")), "would leave what it has written as it is"),
+        ("kubernetes", "istio", shop(kept(), route), "would write VirtualService shop/web, which is there already"),
+        ("kubernetes", "contour", shop(kept()), "is not known here"),
+    ):
+        cluster.groups += ["projectcontour.io"]
+        said = refusal(cluster, provider=new)
+        assert f"has provider {old}, and cannot change to {new}" in said and sentence in said
+    busy = kept()
+    busy["status"]["phase"] = "Progressing"
+    assert "in the middle of a release (Progressing)" in refusal(shop(busy), provider="istio")
+    # Its route is made where there was none; and to name what Flagger takes anyway is no change.
+    assert flagger_canary.execute(options(provider="istio"), shop(kept()), True).changed
+    assert flagger_canary.execute(options(provider="istio"), shop(kept(provider=None)), True).changed
+    takeover.check_provider_kept(NAMES, "gatewayapi:v1beta1", "gatewayapi:v1", "Progressing", gateway)
+
+
 def test_templates_come_and_go_with_their_metrics() -> None:
     template = {"provider": {"type": "datadog", "address": "https://x"}, "query": "q"}
     metric = {"name": "e", "max": 1, "template": template}
@@ -562,6 +695,28 @@ def test_in_check_mode_a_takeover_is_told_and_nothing_is_written() -> None:
     assert result.changed and cluster.writes == []
     assert result.actions[0] == "made Canary shop/web"
     assert "turned Service shop/web to web-primary: it is Flagger's now and was there before" in result.actions
+
+
+def test_check_mode_tells_the_phase_that_the_run_would_return() -> None:
+    def phase(cluster: FakeCluster, **given: Any) -> str:
+        return flagger_canary.execute(options(**given), cluster, True).extra["phase"]
+
+    assert phase(shop()) == "Initialized"
+    assert phase(shop(), wait=False) == "Initializing"
+    # To be suspended, it is waited for in any case.
+    assert phase(shop(), wait=False, suspend=True) == "Initialized"
+    canary = kept()
+    canary["status"]["phase"] = "Initializing"
+    assert phase(shop(canary)) == "Initialized"
+    assert phase(shop(canary), wait=False) == "Initializing"
+
+
+def test_a_run_that_changes_no_webhook_does_not_depend_on_its_receiver() -> None:
+    hooks = [{"name": "gate", "url": "http://nope.shop.svc/"}]
+    cluster = shop(kept(webhooks=hooks))
+    assert not flagger_canary.execute(options(webhooks=hooks), cluster, False).changed
+    more = [*hooks, {"name": "other", "url": "http://none.shop.svc/"}]
+    assert "Service shop/nope does not exist" in refusal(cluster, webhooks=more)
 
 
 def test_what_a_webhook_carries_is_not_shown() -> None:
@@ -657,9 +812,95 @@ def test_a_daemonset_loses_the_selector_that_took_its_pods_off() -> None:
 
 def test_a_service_and_a_route_get_back_what_was_noted() -> None:
     record = takeover.record(deployment(), service(), {"kind": "HTTPRoute", "metadata": {"name": "web"}, "spec": {"rules": [1]}})
-    assert takeover.service_before(service("web", {"app": "web-primary"}), record, "app", "web")["selector"] == {"app": "web"}
+    assert takeover.service_before(service("web", {"app": "web-primary"}), record, "app", "web").selector == {"app": "web"}
     assert takeover.route_before({"kind": "HTTPRoute", "spec": {}}, record, NAMES, 80) == {"rules": [1]}
     assert record["replicas"] == 2
+
+
+def test_what_was_noted_long_ago_is_put_back_only_where_it_still_holds() -> None:
+    turned = service("web", {"app": "web-primary"}, {"name": "http", "port": 80, "targetPort": "http"})
+    primary = as_primary(deployment("web", {"app": "web", "tier": "front"}))
+
+    def led(selector: dict[str, str], labels: dict[str, str], *others: dict[str, Any], port: Any = "http") -> takeover.Led:
+        noted = {"service": {"selector": selector, "ports": [{"name": "http", "port": 80, "targetPort": port}]}}
+        return takeover.service_before(turned, noted, "app", "web", deployment("web", labels), [primary, *others])
+
+    front = {"app": "web", "tier": "front"}
+    assert led(front, front).selector == front and led(front, front).why == ""
+    # Its owner has given the pods other labels since.
+    old = led(front, {"app": "web", "tier": "back"})
+    assert old.selector == {"app": "web"} and "(app=web,tier=front) finds no pods of Deployment shop/web any more" in old.why
+    both = led({"tier": "front"}, front, deployment("api", {"app": "api", "tier": "front"}))
+    assert both.selector == {"app": "web"} and "finds the pods of Deployment shop/api too" in both.why and both.later is None
+    # It finds the primary too, as long as that is there.
+    apart = led({"tier": "front"}, front)
+    assert (apart.selector, apart.later, apart.why) == ({"app": "web"}, {"tier": "front"}, "")
+    gone = led(front, front, port="web")
+    assert gone.ports == turned["spec"]["ports"] and "have no port web any more" in gone.why
+    canary = kept()
+    note = {"service": {"selector": front, "ports": turned["spec"]["ports"]}, "replicas": 2}
+    canary["metadata"]["annotations"][flagger.BEFORE] = flagger.as_note(note)
+    told = flagger_canary.execute(options(state="absent"), shop(canary, turned, as_primary(deployment())), True).actions
+    assert "turned Service shop/web back to Deployment shop/web: by app=web, for the selector that it had before" in told[0]
+
+
+def test_a_route_keeps_the_hosts_that_it_has_got_under_flagger() -> None:
+    parents = [{"name": "public", "namespace": "edge"}]
+    noted = {"route": {"spec": {"hostnames": ["a"], "parentRefs": parents, "rules": [1]}}}
+    spec = {"hostnames": ["a", "b"], "parentRefs": [*parents, {"name": "inner"}], "rules": [2]}
+    route = {"kind": "HTTPRoute", "metadata": {}, "spec": spec}
+    assert takeover.newer_of(route, noted, NAMES) == ["host b", "Gateway inner"]
+    assert takeover.route_before(route, noted, NAMES, 80) == {**spec, "rules": [1]}
+    noted = {"route": {"spec": {"hosts": ["a"], "http": [1]}}}
+    route = {"kind": "VirtualService", "metadata": {}, "spec": {"hosts": ["a", "web"], "gateways": ["mesh"], "http": [2]}}
+    assert takeover.newer_of(route, noted, NAMES) == []
+    assert takeover.route_before(route, noted, NAMES, 80) == {"hosts": ["a"], "http": [1]}
+
+
+def scaled_object(**notes: str) -> dict[str, Any]:
+    """Return a ScaledObject of KEDA for the Deployment web."""
+    meta = {"name": "web", "namespace": "shop", "annotations": notes}
+    return {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": meta, "spec": {"scaleTargetRef": {"name": "web"}}}
+
+
+def test_what_flagger_has_paused_is_let_go_again() -> None:
+    paused = {"autoscaling.keda.sh/paused-replicas": "0"}
+    assert takeover.paused_before(scaled_object(**paused), {}) == {takeover.PAUSED: None}
+    assert takeover.paused_before(scaled_object(**paused), {"paused": "2"}) == {takeover.PAUSED: "2"}
+    # Paused by somebody else: before Flagger, or since.
+    assert takeover.paused_before(scaled_object(**paused), {"paused": "0"}) == {}
+    assert takeover.paused_before(scaled_object(**{takeover.PAUSED: "3"}), {}) == {}
+    assert takeover.record(deployment(), None, None, scaled_object(**{takeover.PAUSED: "2"}))["paused"] == "2"
+    canary = kept(autoscaler="web", autoscaler_kind="ScaledObject")
+    cluster = shop(canary, scaled_object(**paused), as_primary(deployment()))
+    told = flagger_canary.execute(options(state="absent"), cluster, True).actions
+    assert told[0] == "let ScaledObject shop/web scale Deployment shop/web again, which Flagger had paused"
+
+
+def test_an_autoscaler_of_keda_goes_by_the_name_of_what_it_was_made_for() -> None:
+    scaler = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "keda-hpa-web", "namespace": "shop"}}
+    scaler["metadata"]["ownerReferences"] = [{"kind": "ScaledObject", "name": "web"}]
+    scaler["spec"] = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 3}
+    assert "set autoscaler: web and autoscaler_kind: ScaledObject" in refusal(shop(scaler, scaled_object()))
+    assert "ScaledObject shop/web, which autoscaler names, does not exist" in refusal(
+        shop(scaler), autoscaler="web", autoscaler_kind="ScaledObject"
+    )
+    cluster = shop(scaler, scaled_object())
+    assert flagger_canary.execute(options(autoscaler="web", autoscaler_kind="ScaledObject"), cluster, True).changed
+
+
+@pytest.mark.parametrize(
+    ("analysis", "is_quiet", "expected"),
+    [
+        ({"interval": "10s"}, True, 12),
+        ({"interval": "5m"}, True, 17),
+        ({}, False, 65),
+        ({"interval": "10s", "webhooks": [{"timeout": "30s"}, {}]}, False, 45),
+        ({"interval": "10m"}, False, 120),
+    ],
+)
+def test_how_long_a_look_of_flagger_is_waited_for(analysis: dict[str, Any], is_quiet: bool, expected: float) -> None:
+    assert flagger.look_seconds({"analysis": analysis}, is_quiet) == expected
 
 
 def test_a_route_that_flagger_made_leads_to_the_service() -> None:

@@ -152,6 +152,19 @@ def seconds(option: str, text: Any) -> float:
     return found
 
 
+def look_seconds(spec: Mapping[str, Any], is_quiet: bool) -> float:
+    """Return how long to wait for Flagger's next look at a Canary that was just suspended.
+
+    Between releases a look takes a moment, so the wait is short. In a release it asks webhooks (10 s each by default) and metrics.
+    """
+    analysis = spec.get("analysis") or {}
+    interval = max(FLOOR, go_seconds(analysis.get("interval") or "1m") or 60.0)
+    if is_quiet:
+        return min(interval, 15.0) + 2.0
+    hooks = sum(go_seconds(hook.get("timeout") or "10s") or 10.0 for hook in analysis.get("webhooks") or [])
+    return min(max(interval, hooks) + 5.0, 120.0)
+
+
 @dataclass(frozen=True)
 class Names:
     """The names that Flagger gives what it makes for a Canary."""
@@ -189,6 +202,17 @@ class Names:
     def apex(self) -> Ref:
         """Return the Service by which requests come."""
         return Ref("Service", self.namespace, self.service)
+
+    @property
+    def own_hosts(self) -> tuple[str, ...]:
+        """Return the names by which the cluster itself knows the Service."""
+        name, space = self.service, f"{self.service}.{self.namespace}"
+        return name, space, f"{space}.svc", f"{space}.svc.cluster.local"
+
+    def scaler(self, spec: Mapping[str, Any]) -> Ref | None:
+        """Return KEDA's ScaledObject of the workload, None where the spec names none."""
+        named = spec.get("autoscalerRef") or {}
+        return Ref("ScaledObject", self.namespace, str(named["name"])) if named.get("kind") == "ScaledObject" else None
 
     def route(self, provider: str) -> Ref | None:
         """Return the route that Flagger writes for a provider, None where it writes none, or none that is known here."""

@@ -14,7 +14,8 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..model import Manifest, Ref, annotations, labels, metadata
-from .flagger import SCALED_TO_ZERO, Names, Settings, parsed
+from .flagger import QUIET_PHASES, ROUTE_KINDS, SCALED_TO_ZERO, Names, Settings, parsed
+from .flagger_routes import same_parent
 
 SIDECARS = ("istio-proxy", "envoy")
 FLAGGER_ID = "flagger-id"
@@ -22,6 +23,8 @@ ORIGINAL = "flagger.kubernetes.io/original-configuration"
 """The annotation in which Flagger keeps what an Istio VirtualService was."""
 MARKS = ("helm.toolkit.fluxcd.io/driftDetection", "kustomize.toolkit.fluxcd.io/reconcile", ORIGINAL)
 """Annotations that Flagger adds to a route, by which Flux leaves it alone."""
+PAUSED = "autoscaling.keda.sh/paused-replicas"
+"""The annotation by which Flagger keeps KEDA from giving the target pods: while it is there, KEDA scales to that number."""
 KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -188,59 +191,65 @@ def check_others(
             )
 
 
-def check_route(route: Manifest | None, names: Names, spec: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest where Flagger would take a host, a Gateway or a rule away from a route that is there already."""
-    if route is None:
+# -- What may change while a workload is under Flagger ----------------------------------------------------------------
+
+
+def check_ports_kept(names: Names, workload: Manifest, current: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest where a port of the Service would go, or be called otherwise: ``current`` and ``wanted`` are spec.service.
+
+    Flagger writes the Services at its next look and the route after them, so requests that ask for the old port are lost.
+    """
+    if current.get("port") in (None, ""):
         return
-    about, service = _named(route), spec.get("service") or {}
-    found = route.get("spec") or {}
-    rules = found.get("rules") or found.get("http") or []
-    hosts = found.get("hostnames") or [host for host in found.get("hosts") or [] if host != names.service]
-    lost = [host for host in hosts if host not in (service.get("hosts") or [])]
-    if lost:
-        raise InvalidRequest(f"{about} has host {lost[0]}, which Flagger would take away; add it to hosts")
-    for parent in found.get("parentRefs") or []:
-        if not any(_same_parent(parent, ref, names.namespace) for ref in service.get("gatewayRefs") or []):
-            raise InvalidRequest(f"{about} belongs to Gateway {parent.get('name')}, which Flagger would take away; add it to gateway_refs")
-    for gateway in found.get("gateways") or []:
-        if gateway not in (service.get("gateways") or []) and not (gateway == "mesh" and not service.get("gateways")):
-            raise InvalidRequest(f"{about} belongs to gateway {gateway}, which Flagger would take away; add it to gateways")
-    known = {names.service, f"{names.service}-primary", f"{names.service}-canary"}
-    for rule in rules:
-        for backend in _backends(rule):
-            if backend not in known:
-                raise InvalidRequest(
-                    f"{about} leads to {backend} too, and Flagger would take that rule away; move it to a route of its own, or let"
-                    " service_name be"
-                    " a name that no route has"
-                )
-    if len(rules) > 1 and not (spec.get("analysis") or {}).get("match"):
+    after = {entry["port"]: entry for entry in flagger_ports(workload, wanted)}
+    for entry in flagger_ports(workload, current):
+        kept = after.get(entry["port"])
+        if kept is None:
+            what = f"take port {entry['port']} away from {names.apex} at once, and write port {wanted['port']}"
+        elif kept["name"] != entry["name"]:
+            what = f'call port {entry["port"]} of {names.apex} "{kept["name"]}" and not "{entry["name"]}", by which others may ask for it'
+        else:
+            continue
         raise InvalidRequest(
-            f"{about} has {len(rules)} rules, and Flagger writes one; make it one with several matches, given as route_match, or"
-            " rename the route"
+            f"{names.canary} cannot change the ports of its Service while the workload is under Flagger: Flagger would {what};"
+            " take the workload off with state: absent, then make the Canary anew"
         )
 
 
-def _same_parent(one: Mapping[str, Any], other: Mapping[str, Any], namespace: str) -> bool:
-    """Return whether two references of a route mean one Gateway."""
-    return all(
-        (one.get(key) or default) == (other.get(key) or default)
-        for key, default in (("name", ""), ("namespace", namespace), ("sectionName", ""), ("port", 0))
+def check_provider_kept(names: Names, old: str, new: str, phase: str, route: Manifest | None) -> None:
+    """Raise InvalidRequest where another provider would leave a route behind that nobody turns back, or take one unseen.
+
+    Safe are a provider that writes the same object, and, between releases, a route where there was none (from provider kubernetes).
+    ``route`` is that of the new provider, as far as it is there already.
+    """
+    kind = ROUTE_KINDS.get(new)
+    if not old or not new or old == new or (kind and kind == ROUTE_KINDS.get(old)):
+        return
+    if old != "kubernetes":
+        left = f"its {ROUTE_KINDS[old]}" if old in ROUTE_KINDS else "what it has written"
+        why = f"Flagger would leave {left} as it is, leading to {names.primary.name}, and never look at it again"
+    elif phase not in QUIET_PHASES:
+        why = f"it is in the middle of a release ({phase})"
+    elif route is not None:
+        why = f"Flagger would write {kind} {names.namespace}/{names.service}, which is there already, and nobody would know what it was"
+    elif kind is None and new != "nginx":
+        why = f"whether there is a route of provider {new} already is not known here"
+    else:
+        return
+    raise InvalidRequest(
+        f"{names.canary} has provider {old}, and cannot change to {new} while the workload is under Flagger: {why}; take the workload off"
+        " with state: absent, then make the Canary anew"
     )
-
-
-def _backends(rule: Mapping[str, Any]) -> list[str]:
-    """Return the Services that a rule leads to, by their names in the namespace."""
-    refs = [str(ref.get("name")) for ref in rule.get("backendRefs") or []]
-    hosts = [str((entry.get("destination") or {}).get("host")) for entry in rule.get("route") or []]
-    return refs + [host.split(".")[0] for host in hosts]
 
 
 # -- What there was before ------------------------------------------------------------------------------------------
 
 
-def record(workload: Manifest, service: Manifest | None, route: Manifest | None) -> dict[str, Any]:
-    """Return what is noted on the Canary before Flagger touches anything: replicas, the Service's selector and ports, the route."""
+def record(workload: Manifest, service: Manifest | None, route: Manifest | None, scaler: Manifest | None = None) -> dict[str, Any]:
+    """Return what is noted on the Canary before Flagger touches anything: replicas, the Service's selector and ports, the route.
+
+    ``scaler`` is KEDA's ScaledObject; noted is at how many pods somebody has paused it.
+    """
     found: dict[str, Any] = {"replicas": (workload.get("spec") or {}).get("replicas"), "service": None, "route": None}
     if service is not None:
         spec = service.get("spec") or {}
@@ -248,7 +257,15 @@ def record(workload: Manifest, service: Manifest | None, route: Manifest | None)
     if route is not None:
         notes = {key: text for key, text in annotations(route).items() if key != KUBECTL}
         found["route"] = {"labels": labels(route), "annotations": notes, "spec": route.get("spec") or {}}
+    if scaler is not None:
+        found["paused"] = annotations(scaler).get(PAUSED)
     return found
+
+
+def paused_before(scaler: Manifest, before: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the annotation that a ScaledObject gets back, {} where it is as it was: Flagger pauses it at 0 pods, and nobody else does."""
+    noted = before.get("paused")
+    return {PAUSED: noted} if annotations(scaler).get(PAUSED) == "0" and noted != "0" else {}
 
 
 def _is_of(owner: Mapping[str, Any], canary: Manifest) -> bool:
@@ -287,24 +304,118 @@ def check_staying(ref: Ref, manifest: Manifest | None, canary: Manifest | None) 
         )
 
 
-def service_before(service: Manifest, before: Mapping[str, Any], label: str, value: str) -> dict[str, Any]:
-    """Return the selector and the ports that a Service gets back; one that Flagger made, or that nobody noted, leads to the target."""
-    noted = before.get("service")
-    if noted:
-        return {"selector": dict(noted["selector"]), "ports": list(noted["ports"])}
+@dataclass(frozen=True)
+class Led:
+    """What a Service gets back: its selector and ports, and why they are others than those noted, as the end of a sentence.
+
+    ``later``: the selector that was noted, where it finds the primary's pods too, and is put back when these are gone.
+    """
+
+    selector: Mapping[str, str]
+    ports: Sequence[Mapping[str, Any]]
+    later: Mapping[str, str] | None = None
+    why: str = ""
+
+
+def service_before(
+    service: Manifest,
+    before: Mapping[str, Any],
+    label: str,
+    value: str,
+    after: Manifest | None = None,
+    others: Sequence[Manifest] = (),
+) -> Led:
+    """Return what a Service gets back; one that Flagger made, or that nobody noted, leads to the target.
+
+    What was noted may be old: ``after`` is the target as it will be, ``others`` all workloads beside it. A selector that would not
+    find the target's pods, or those of others too, is not put back.
+    """
+    own = {label: value}
+    present = list((service.get("spec") or {}).get("ports") or [])
+    noted = before.get("service") or {}
     stored = parsed(annotations(service).get(KUBECTL)).get("spec") or {}
-    return {"selector": dict(stored.get("selector") or {label: value}), "ports": list((service.get("spec") or {}).get("ports") or [])}
+    selector = dict(noted.get("selector") or stored.get("selector") or own)
+    ports = list(noted.get("ports") or present)
+    if after is None:
+        return Led(selector, ports)
+    target, said = _named(after), []
+    later = None
+    named = ",".join(f"{key}={text}" for key, text in sorted(selector.items()))
+    found = [other for other in others if selects(selector, pod_labels(other))]
+    strange = [other for other in found if pod_labels(other).get(label) != f"{value}-primary"]
+    if not selects(selector, pod_labels(after)):
+        selector = own
+        said.append(f"by {label}={value}, for the selector that it had before ({named}) finds no pods of {target} any more")
+    elif strange:
+        selector = own
+        said.append(f"by {label}={value}, for the selector that it had before ({named}) finds the pods of {_named(strange[0])} too")
+    elif found:
+        selector, later = own, selector
+    lost = next((entry for entry in ports if not _listens(after, entry.get("targetPort", entry.get("port")), present)), None)
+    if lost is not None:
+        ports = present
+        gone = lost.get("targetPort", lost.get("port"))
+        said.append(f"with the ports that it has now, for the pods of {target} have no port {gone} any more, to which it led before")
+    return Led(selector, ports, later, " and ".join(said))
+
+
+def _listens(workload: Manifest, port: Any, present: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the pods of a workload have a port, as far as they say; what a Service sends to already is one."""
+    declared = [entry for container in _containers(workload) for entry in container.get("ports") or []]
+    known = {str(entry[key]) for entry in declared for key in ("name", "containerPort") if entry.get(key) is not None}
+    known |= {str(_as_number(workload, entry.get("targetPort", entry.get("port")))) for entry in present}
+    return str(port) in known or (not declared and str(port).isdigit())
 
 
 def route_before(route: Manifest, before: Mapping[str, Any], names: Names, port: int) -> dict[str, Any]:
-    """Return the spec that a route gets back: what was noted, what Flagger noted, or all its rules to the Service."""
+    """Return the spec that a route gets back: what was noted, what Flagger noted, or all its rules to the Service.
+
+    Hosts and Gateways that it got since stay.
+    """
     noted = before.get("route")
     if noted:
-        return dict(noted["spec"])
+        return _with_newer(route, noted["spec"], names)
     stored = parsed(annotations(route).get(ORIGINAL)) or parsed(annotations(route).get(KUBECTL)).get("spec")
     if stored:
-        return dict(stored)
+        return _with_newer(route, stored, names)
     return led_to(route, names, port)
+
+
+def newer_of(route: Manifest, before: Mapping[str, Any], names: Names) -> list[str]:
+    """Return the hosts and Gateways that a route has got while it was Flagger's, as they are named; they stay."""
+    noted = (before.get("route") or {}).get("spec")
+    return [name for entries in _newer(route, noted, names).values() for name, _entry in entries] if noted else []
+
+
+def _with_newer(route: Manifest, noted: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """Return a noted spec with the hosts and the Gateways that the route has got since."""
+    spec = dict(noted)
+    for key, entries in _newer(route, noted, names).items():
+        if entries:
+            spec[key] = [*(spec.get(key) or (["mesh"] if key == "gateways" else [])), *(entry for _name, entry in entries)]
+    return spec
+
+
+def _newer(route: Manifest, noted: Mapping[str, Any], names: Names) -> dict[str, list[tuple[str, Any]]]:
+    """Return the hosts and Gateways of a route that are not in a noted spec: {key of the spec: [(name, entry)]}."""
+    spec = route.get("spec") or {}
+    found: dict[str, list[tuple[str, Any]]] = {}
+    if route.get("kind") == "HTTPRoute":
+        # One without hosts is for all of them.
+        known = noted.get("hostnames") or spec.get("hostnames") or []
+        found["hostnames"] = [(f"host {host}", host) for host in spec.get("hostnames") or [] if host not in known]
+        parents = noted.get("parentRefs") or []
+        found["parentRefs"] = [
+            (f"Gateway {entry.get('name')}", entry)
+            for entry in spec.get("parentRefs") or []
+            if not any(same_parent(entry, parent, names.namespace) for parent in parents)
+        ]
+    elif route.get("kind") == "VirtualService":
+        hosts = [*(noted.get("hosts") or []), *names.own_hosts]
+        found["hosts"] = [(f"host {host}", host) for host in spec.get("hosts") or [] if host not in hosts]
+        gateways = noted.get("gateways") or ["mesh"]
+        found["gateways"] = [(f"gateway {entry}", entry) for entry in spec.get("gateways") or [] if entry not in gateways]
+    return found
 
 
 def notes_before(route: Manifest, before: Mapping[str, Any]) -> dict[str, str | None]:
