@@ -239,6 +239,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(second: Shop, tmp_path: Path)
         ),
         ({"flagger_helm_binary": "/nowhere/helm"}, "/nowhere/helm is not Helm 3 or newer on localhost"),
         ({"flagger_helm_binary": "/bin/true"}, "/bin/true is not Helm 3 or newer on localhost (it does not say its version)"),
+        ({"flagger_state": "absent", "flagger_helm_binary": "/nowhere/helm"}, "install it, or name it in flagger_helm_binary"),
         ({"flagger_chart": "/nowhere/flagger"}, 'flagger_chart "/nowhere/flagger" is no chart that Helm can read'),
         ({"flagger_chart": str(other)}, 'is the chart "other", and flagger is needed'),
         ({"flagger_metrics_server": ""}, "name it in flagger_metrics_server"),
