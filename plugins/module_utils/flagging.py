@@ -15,7 +15,7 @@ from typing import Any
 
 from .asking import check_metrics, check_webhooks
 from .errors import Conflict, DeliveryError, Forbidden, InvalidRequest, NotFound, WaitFailed
-from .model import JSON_PATCH, SERVICE_LABEL, Change, Cluster, Manifest, Query, Ref, Result, annotations, metadata, pointer
+from .model import JSON_PATCH, SERVICE_LABEL, Change, Cluster, Manifest, Query, Ref, Result, annotations, metadata, pointer, unchanged
 from .plan.flagger import (
     ADOPTING,
     APPLIED,
@@ -389,7 +389,7 @@ def put_templates(cluster: Cluster, canary: Ref, wanted: Sequence[Manifest], che
             cluster.create(ref, template, dry_run=check)
             actions.append(f"made {ref}")
         elif present.get("spec") != template["spec"]:
-            body = [_guard(present), {"op": "replace", "path": "/spec", "value": template["spec"]}]
+            body = [unchanged(present), {"op": "replace", "path": "/spec", "value": template["spec"]}]
             answer = cluster.patch(ref, body, JSON_PATCH, dry_run=True)
             if answer.get("spec") != present.get("spec"):
                 if not check:
@@ -409,11 +409,6 @@ def drop_templates(cluster: Cluster, canary: Ref, kept: Sequence[Manifest], chec
             cluster.delete(ref, dry_run=check)
             actions.append(f"deleted {ref}")
     return actions
-
-
-def _guard(manifest: Manifest) -> dict[str, Any]:
-    """Return the operation that makes a write fail where somebody else has written since."""
-    return {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(manifest).get("resourceVersion")}
 
 
 def noted(manifest: Manifest, notes: Mapping[str, str | None]) -> list[dict[str, Any]]:
@@ -441,7 +436,7 @@ def update(cluster: Cluster, facts: Facts, wanted: dict[str, Any], current: dict
         present = dict(canary.get("spec") or {})
         new = merged(applied(canary), facts.spec, present)
         notes = noted(canary, {APPLIED: as_note(facts.spec)})
-        body = [_guard(canary), *([{"op": "replace", "path": "/spec", "value": new}] if new != present else []), *notes]
+        body = [unchanged(canary), *([{"op": "replace", "path": "/spec", "value": new}] if new != present else []), *notes]
         if len(body) == 1:
             return Change({}, {})
         answer = cluster.patch(ref, body, JSON_PATCH, dry_run=True)
@@ -571,7 +566,7 @@ class Takeover:
             spec = make(canary)
             replace = [{"op": "replace", "path": "/spec", "value": spec}] if canary.get("spec") != spec else []
             body = [*replace, *noted(canary, notes)]
-            return Change({}, {}, [_guard(canary), *body] if body else None, JSON_PATCH)
+            return Change({}, {}, [unchanged(canary), *body] if body else None, JSON_PATCH)
 
         settle(self.cluster, self.facts.names.canary, plan, False)
 

@@ -27,6 +27,7 @@ from .plan.flagger_status import (
     is_same_template,
     is_told_to_the_end,
     pods_query,
+    primary_of,
     progress_line,
     target_of,
     told_of,
@@ -138,7 +139,7 @@ class Seen:
     @property
     def primary_name(self) -> str:
         """Return the name of the workload that has the traffic."""
-        return f"{target_of(self.canary)[1]}-primary"
+        return primary_of(self.canary)
 
     def take(self, event: WatchEvent) -> None:
         """Take in one event."""

@@ -298,6 +298,11 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
     return manifest.get("metadata") or {}
 
 
+def unchanged(manifest: Manifest) -> dict[str, Any]:
+    """Return the operation of a JSON Patch by which a write fails where somebody else has written since."""
+    return {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(manifest).get("resourceVersion")}
+
+
 def annotations(manifest: Manifest) -> dict[str, str]:
     """Return the object's annotations, never None."""
     return metadata(manifest).get("annotations") or {}

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from .errors import Conflict, DeliveryError, Forbidden, InvalidRequest, NotFound
-from .model import JSON_PATCH, KINDS, SERVICE_LABEL, Cluster, Manifest, Query, Ref, metadata, selector_string
+from .model import JSON_PATCH, KINDS, SERVICE_LABEL, Cluster, Manifest, Query, Ref, metadata, selector_string, unchanged
 from .plan.colors import annotation_operations, ready_addresses
 from .reading import let_router_know, ready_pods
 from .routes import controllers
@@ -183,9 +183,8 @@ class Write:
         if self.after is None:
             cluster.delete(self.ref, dry_run=dry_run, resource_version=metadata(self.before).get("resourceVersion"))
             return None
-        guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(self.before).get("resourceVersion")}
         operations = _annotated(self.before, self.after) + smallest_patch(_plain(self.before), _plain(self.after))
-        return cluster.patch(self.ref, [guard, *operations], JSON_PATCH, dry_run=dry_run)
+        return cluster.patch(self.ref, [unchanged(self.before), *operations], JSON_PATCH, dry_run=dry_run)
 
     def undo(self, cluster: Cluster, written: Manifest | None) -> None:
         """Take the write back; raise Conflict where the object is neither what it was nor what was ``written``."""

@@ -30,7 +30,7 @@ from .flagging import (
     phase_of,
     turned,
 )
-from .model import JSON_PATCH, WORKLOAD_KINDS, Change, Cluster, Manifest, Query, Ref, Result, annotations, labels, metadata
+from .model import JSON_PATCH, WORKLOAD_KINDS, Change, Cluster, Manifest, Query, Ref, Result, annotations, labels, metadata, unchanged
 from .plan.flagger import BEFORE, LEAVABLE, QUIET_PHASES, SUSPENDED, Names, Settings, look_seconds, parsed, provider_of
 from .plan.rollout import is_ready
 from .plan.takeover import (
@@ -261,9 +261,11 @@ class Leaving:
             spec = {**(canary.get("spec") or {}), "suspend": True, "revertOnDeletion": False}
             if spec == canary.get("spec") and SUSPENDED in annotations(canary):
                 return Change({}, {})
-            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(canary).get("resourceVersion")}
             return Change(
-                {}, {}, [guard, {"op": "replace", "path": "/spec", "value": spec}, *noted(canary, {SUSPENDED: "yes"})], JSON_PATCH
+                {},
+                {},
+                [unchanged(canary), {"op": "replace", "path": "/spec", "value": spec}, *noted(canary, {SUSPENDED: "yes"})],
+                JSON_PATCH,
             )
 
         change, _canary = settle(self.cluster, self.ref, plan, False)
@@ -297,8 +299,7 @@ class Leaving:
 
         def plan(scaler: Manifest) -> Change:
             body = noted(scaler, paused_before(scaler, self.before))
-            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(scaler).get("resourceVersion")}
-            return Change({}, {}, [guard, *body] if body else None, JSON_PATCH)
+            return Change({}, {}, [unchanged(scaler), *body] if body else None, JSON_PATCH)
 
         settle(self.cluster, self.scaler_ref, plan, False)
 
@@ -307,9 +308,13 @@ class Leaving:
         if self.led is None:
             return
         selector = ",".join(f"{key}={text}" for key, text in sorted(self.led.selector.items()))
-        pods = self.cluster.list(Query("Pod", self.ref.namespace, selector)).items
-        if not any(is_ready(pod) and not metadata(pod).get("deletionTimestamp") for pod in pods):
+        if not self._has_ready(selector):
             raise WaitFailed(f"{self.names.workload} has no ready pod with {selector}, by which {self.names.apex} would find it")
+
+    def _has_ready(self, selector: str) -> bool:
+        """Return whether a pod that a selector finds is ready, and stays."""
+        pods = self.cluster.list(Query("Pod", self.ref.namespace, selector)).items
+        return any(is_ready(pod) and not metadata(pod).get("deletionTimestamp") for pod in pods)
 
     def _fill_target(self) -> bool:
         """Give the target the primary's template and pods, and wait until they are ready; return whether anything was changed."""
@@ -324,8 +329,7 @@ class Leaving:
                 body.append({"op": "replace", "path": "/spec/template", "value": back.template})
             if back.replicas is not None and replicas_of(typed) != back.replicas and self._may_scale(typed):
                 body.append({"op": "add", "path": "/spec/replicas", "value": back.replicas})
-            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(workload).get("resourceVersion")}
-            return Change({}, {}, [guard, *body] if body else None, JSON_PATCH)
+            return Change({}, {}, [unchanged(workload), *body] if body else None, JSON_PATCH)
 
         change, _workload = settle(self.cluster, names.workload, plan, False, self.workload)
         wait_for_rollout(self.cluster, names.workload, self._left(), progress=self.progress)
@@ -369,8 +373,7 @@ class Leaving:
             if not mine and marks is not None and marks != labels(route):
                 body.append({"op": "add", "path": "/metadata/labels", "value": marks})
             body += noted(route, notes_before(route, {} if mine else self.before))
-            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(route).get("resourceVersion")}
-            return Change({}, {}, [guard, *body] if body else None, JSON_PATCH)
+            return Change({}, {}, [unchanged(route), *body] if body else None, JSON_PATCH)
 
         change, after = settle(self.cluster, ref, plan, False)
         if self.keep or not mine:
@@ -384,13 +387,12 @@ class Leaving:
             owners = disowned(present, self.canary)
             if owners is None:
                 return Change({}, {})
-            guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(present).get("resourceVersion")}
             change = (
                 {"op": "replace", "path": "/metadata/ownerReferences", "value": owners}
                 if owners
                 else {"op": "remove", "path": "/metadata/ownerReferences"}
             )
-            return Change({}, {}, [guard, change], JSON_PATCH)
+            return Change({}, {}, [unchanged(present), change], JSON_PATCH)
 
         settle(self.cluster, ref, plan, False, manifest)
 
@@ -400,8 +402,7 @@ class Leaving:
             return
         later, names = self.led.later, self.names
         self.progress(f"waits for the pods of {names.primary} to go")
-        primary = Query("Pod", names.namespace, f"{self.label}={self.value}-primary")
-        while any(is_ready(pod) and not metadata(pod).get("deletionTimestamp") for pod in self.cluster.list(primary).items):
+        while self._has_ready(f"{self.label}={self.value}-primary"):
             if time.monotonic() > self.deadline:
                 raise WaitFailed(
                     f"pods of {names.primary} are there yet after {self.timeout:g} s, and {names.apex} keeps the selector"

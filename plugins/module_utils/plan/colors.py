@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest, WaitFailed
-from ..model import JSON_PATCH, Change, Colors, Manifest, Ref, annotations, metadata, pointer
+from ..model import JSON_PATCH, Change, Colors, Manifest, Ref, annotations, metadata, pointer, unchanged
 from .revisions import age_of
 from .rollout import condition
 
@@ -64,9 +64,8 @@ def plan_switch(
         after["annotations"] = {key: as_text(value) for key, value in sorted(notes.items()) if value not in (None, "")}
     if not switch and not noted:
         return Change(before, after)
-    guard = {"op": "test", "path": "/metadata/resourceVersion", "value": metadata(manifest).get("resourceVersion")}
     actions = (f"switched {ref} from {colors.active} to {color}",) if switch else (f"annotated {ref}",)
-    return Change(before, after, [guard, *switch, *noted], JSON_PATCH, actions)
+    return Change(before, after, [unchanged(manifest), *switch, *noted], JSON_PATCH, actions)
 
 
 def check_color(color: str) -> None:

@@ -38,7 +38,7 @@ def check_route(route: Manifest | None, names: Names, spec: Mapping[str, Any]) -
     """Raise InvalidRequest where Flagger would take something away from a route by which requests come; None is no route."""
     if route is None:
         return
-    about, service = _named(route), spec.get("service") or {}
+    about, service = named(route), spec.get("service") or {}
     found, kind = route.get("spec") or {}, route.get("kind")
     if kind == "TraefikService":
         _check_weighted(about, names, service, found)
@@ -225,8 +225,8 @@ def _filters(service: Mapping[str, Any]) -> list[dict[str, Any]]:
     ):
         given = headers.get(side)
         if given:
-            named = {what: [{"name": name, "value": value} for name, value in (given.get(what) or {}).items()] for what in ("add", "set")}
-            found.append({"type": kind, key: {**named, "remove": given.get("remove")}})
+            lists = {what: [{"name": name, "value": value} for name, value in (given.get(what) or {}).items()] for what in ("add", "set")}
+            found.append({"type": kind, key: {**lists, "remove": given.get("remove")}})
     rewrite = service.get("rewrite")
     if rewrite:
         url: dict[str, Any] = {"hostname": rewrite.get("authority")}
@@ -296,7 +296,7 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _named(manifest: Manifest) -> str:
+def named(manifest: Manifest) -> str:
     """Return an object as a sentence names it."""
     meta = metadata(manifest)
     return str(Ref(str(manifest.get("kind")), str(meta.get("namespace") or ""), str(meta.get("name"))))

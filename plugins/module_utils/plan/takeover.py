@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import InvalidRequest
 from ..model import Manifest, Ref, annotations, labels, metadata
 from .flagger import QUIET_PHASES, ROUTE_KINDS, SCALED_TO_ZERO, Names, Settings, parsed
-from .flagger_routes import same_parent
+from .flagger_routes import named, same_parent
 
 SIDECARS = ("istio-proxy", "envoy")
 FLAGGER_ID = "flagger-id"
@@ -35,7 +35,7 @@ def selector_label(workload: Manifest, settings: Settings) -> tuple[str, str]:
         if label in match:
             return label, str(match[label])
     raise InvalidRequest(
-        f"{_named(workload)} has none of the labels {', '.join(settings.labels)} in its selector, by which Flagger tells pods apart;"
+        f"{named(workload)} has none of the labels {', '.join(settings.labels)} in its selector, by which Flagger tells pods apart;"
         " start Flagger with -selector-labels that name one that it has"
     )
 
@@ -68,7 +68,7 @@ def check_port(workload: Manifest, service: Mapping[str, Any], present: Manifest
         return
     option = "target_port" if "targetPort" in service else "port (there is no target_port)"
     has = f"they have {', '.join(sorted(known))}" if known else "they name none"
-    raise InvalidRequest(f"the pods of {_named(workload)} have no port {port}, which {option} asks for; {has}")
+    raise InvalidRequest(f"the pods of {named(workload)} have no port {port}, which {option} asks for; {has}")
 
 
 def _containers(workload: Manifest) -> list[Mapping[str, Any]]:
@@ -338,17 +338,17 @@ def service_before(
     ports = list(noted.get("ports") or present)
     if after is None:
         return Led(selector, ports)
-    target, said = _named(after), []
+    target, said = named(after), []
     later = None
-    named = ",".join(f"{key}={text}" for key, text in sorted(selector.items()))
+    shown = ",".join(f"{key}={text}" for key, text in sorted(selector.items()))
     found = [other for other in others if selects(selector, pod_labels(other))]
     strange = [other for other in found if pod_labels(other).get(label) != f"{value}-primary"]
     if not selects(selector, pod_labels(after)):
         selector = own
-        said.append(f"by {label}={value}, for the selector that it had before ({named}) finds no pods of {target} any more")
+        said.append(f"by {label}={value}, for the selector that it had before ({shown}) finds no pods of {target} any more")
     elif strange:
         selector = own
-        said.append(f"by {label}={value}, for the selector that it had before ({named}) finds the pods of {_named(strange[0])} too")
+        said.append(f"by {label}={value}, for the selector that it had before ({shown}) finds the pods of {named(strange[0])} too")
     elif found:
         selector, later = own, selector
     lost = next((entry for entry in ports if not _listens(after, entry.get("targetPort", entry.get("port")), present)), None)
@@ -605,9 +605,3 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return {"notes": notes, "labels": marks, "spec": template["spec"]}
 
     return plain(one) == plain(other)
-
-
-def _named(manifest: Manifest) -> str:
-    """Return an object as a sentence names it."""
-    meta = metadata(manifest)
-    return str(Ref(str(manifest.get("kind")), str(meta.get("namespace") or ""), str(meta.get("name"))))
